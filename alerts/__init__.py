@@ -1,0 +1,1 @@
+"""Budgets and alerts. Nothing here yet: the ledger comes first."""

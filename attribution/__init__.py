@@ -1,0 +1,1 @@
+"""Who spent it: price book, named questions, API, page."""

@@ -1,0 +1,1 @@
+"""What runs in the caller's process: the one import, span processor, scope."""

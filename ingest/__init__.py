@@ -1,0 +1,1 @@
+"""From OTLP bytes to stored, priced, deduplicated rows."""

@@ -1,0 +1,1 @@
+"""Engine benchmarks. Nothing here yet: the ledger comes first."""

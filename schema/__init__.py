@@ -1,0 +1,1 @@
+"""The contract: attribute names, dialect tables, table definitions, envelope. No I/O."""

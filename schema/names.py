@@ -1,0 +1,18 @@
+"""Names on the wire: what tallystick itself writes on spans, resources and baggage. Other dialects' names are data, in `dialects/`."""
+
+from typing import Final
+
+CUSTOMER: Final = "tallystick.customer"
+FEATURE: Final = "tallystick.feature"
+AGENT: Final = "tallystick.agent"
+TEAM: Final = "tallystick.team"
+USER: Final = "tallystick.user"
+SESSION: Final = "tallystick.session"
+TENANT: Final = "tallystick.tenant"
+TAG_PREFIX: Final = "tallystick.tag."
+
+SCOPE_KEYS: Final = (CUSTOMER, FEATURE, AGENT, TEAM, USER, SESSION)
+"""Who a call was for, in the order in which the product shows them."""
+
+CACHE_HIT: Final = "tallystick.cache_hit"
+"""On a call that was answered by the application's own cache: `response` or `semantic`."""

@@ -1,0 +1,1 @@
+"""tallystick: observability and FinOps for language-model calls."""
