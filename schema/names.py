@@ -16,3 +16,17 @@ SCOPE_KEYS: Final = (CUSTOMER, FEATURE, AGENT, TEAM, USER, SESSION)
 
 CACHE_HIT: Final = "tallystick.cache_hit"
 """On a call that was answered by the application's own cache: `response` or `semantic`."""
+
+MODEL_ATTRIBUTE_PREFIXES: Final = (
+    "gen_ai.",
+    "llm.",
+    "openinference.",
+    "ai.operationId",
+    "ai.model.",
+    "langfuse.observation.",
+    "langsmith.",
+    "traceloop.",
+    "litellm.",
+    "anthropic.",
+)
+"""A span is a model span, and is exported, when the key of one of its attributes at its end starts with one of these."""

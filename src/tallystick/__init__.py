@@ -1,1 +1,5 @@
 """tallystick: observability and FinOps for language-model calls."""
+
+from tallystick.collectors.scope import outgoing_baggage, scope
+
+__all__ = ["outgoing_baggage", "scope"]

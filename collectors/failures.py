@@ -1,0 +1,43 @@
+"""What happens to the collector's own errors: they never reach the application, except under test."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+STRICT: Final = "TALLYSTICK_STRICT"
+
+logger = logging.getLogger("tallystick")
+
+_reported: set[str] = set()
+_reported_lock = threading.Lock()
+
+
+def warn_once(key: str, message: str) -> None:
+    """Logs `message` as a warning, the first time in this process that it is called with `key`."""
+    with _reported_lock:
+        if key in _reported:
+            return
+        _reported.add(key)
+    logger.warning("tallystick: %s", message)
+
+
+def report(doing: str, error: Exception) -> None:
+    """Raises `error` where `TALLYSTICK_STRICT=1`, else logs it once for each `doing`, without a stack trace.
+
+    To be called in an `except` block.
+    """
+    if os.environ.get(STRICT) == "1":
+        raise error
+    warn_once(doing, f"{doing} failed: {type(error).__name__}: {str(error)[:200]}")
+
+
+@contextmanager
+def contained(doing: str) -> Iterator[None]:
+    """`report` for a whole block."""
+    try:
+        yield
+    except Exception as error:
+        report(doing, error)

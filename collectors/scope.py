@@ -1,0 +1,192 @@
+"""Who a model call is for: `scope`, kept in the OpenTelemetry context of the running task or thread."""
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
+from urllib.parse import quote
+
+from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
+
+from tallystick.collectors.failures import contained
+from tallystick.schema import names
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_KEY: Final = create_key("tallystick.scope")
+
+MAX_BAGGAGE_ENTRIES: Final = 64
+MAX_BAGGAGE_VALUE: Final = 256
+"""Incoming baggage is written by strangers: further entries are ignored, longer values cut (in characters)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One entered scope. Which scope is entered is kept in the context alone, so a `scope` object may be shared."""
+
+    attributes: Mapping[str, str]
+    owner: "scope"
+    outer: "_Frame | None"
+
+
+class scope:  # noqa: N801 - reads as a statement: `with tallystick.scope(...)`
+    """Says for whom the model calls inside are made: a context manager and a decorator, sync and async.
+
+    Nested scopes merge: what the inner one sets wins, the rest is inherited. `None` sets nothing. Other keywords are
+    free tags. A decorated generator or async generator has the scope while it runs, not between its steps.
+    Like every context variable, a scope reaches tasks started inside it and `asyncio.to_thread`, but not threads
+    started by hand, unless these run in `contextvars.copy_context()`.
+    """
+
+    __slots__ = ("_own",)
+
+    def __init__(
+        self,
+        *,
+        customer: str | None = None,
+        feature: str | None = None,
+        agent: str | None = None,
+        team: str | None = None,
+        user: str | None = None,
+        session: str | None = None,
+        **tags: str | int | float | bool | None,
+    ) -> None:
+        self._own: dict[str, str] = {}
+        with contained("reading a scope"):
+            given = dict(zip(names.SCOPE_KEYS, (customer, feature, agent, team, user, session), strict=True))
+            given |= {names.TAG_PREFIX + name: value for name, value in tags.items()}  # type: ignore[misc]
+            self._own = {key: str(value) for key, value in given.items() if value is not None}
+
+    def __enter__(self) -> Self:
+        current = get_current()
+        outer = cast(_Frame | None, current.get(_KEY))
+        attributes = {**outer.attributes, **self._own} if outer else self._own
+        attach(set_value(_KEY, _Frame(attributes, self, outer), current))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Not `detach` of a token: a generator may be closed in another context than it was started in, where a token
+        # is refused with a stack trace in the log. There the scope isn't entered, and nothing is to be left.
+        current = get_current()
+        frame = cast(_Frame | None, current.get(_KEY))
+        if frame is not None and frame.owner is self:
+            attach(set_value(_KEY, frame.outer, current))
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """`function` with this scope around each call; the kind of function (async, generator) is kept."""
+        decorated: Callable[..., Any]
+        if inspect.isasyncgenfunction(function):
+            decorated = self._around_async_generator(function)
+        elif inspect.isgeneratorfunction(function):
+            decorated = self._around_generator(function)
+        elif inspect.iscoroutinefunction(function):
+            decorated = self._around_coroutine(function)
+        else:
+
+            @wraps(function)
+            def decorated(*args: P.args, **kwargs: P.kwargs) -> R:
+                with self:
+                    return function(*args, **kwargs)
+
+        return cast(Callable[P, R], decorated)
+
+    def _around_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        async def decorated(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return await function(*args, **kwargs)
+
+        return decorated
+
+    def _around_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def decorated(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            return (yield from _ScopedSteps(self, function(*args, **kwargs)))
+
+        return decorated
+
+    def _around_async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        async def decorated(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+            step = generator.asend(None)
+            try:
+                while True:
+                    with self:
+                        item = await step
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        step = generator.athrow(error)
+                    else:
+                        step = generator.asend(sent)
+            except StopAsyncIteration:
+                return
+            finally:
+                with self:
+                    await generator.aclose()
+
+        return decorated
+
+
+class _ScopedSteps(Generator[Any, Any, Any]):
+    """A generator that runs each step of another in a scope. `close` comes from the base class, by way of `throw`."""
+
+    def __init__(self, around: scope, generator: Generator[Any, Any, Any]) -> None:
+        self._around = around
+        self._generator = generator
+
+    def send(self, value: Any, /) -> Any:
+        with self._around:
+            return self._generator.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        with self._around:
+            return self._generator.throw(*error)
+
+
+def is_attribution(name: str) -> bool:
+    """Whether `name` may come in as baggage: one of the scope's keys or a tag, never the tenant."""
+    return name in names.SCOPE_KEYS or name.startswith(names.TAG_PREFIX)
+
+
+def attribution(context: Context | None = None) -> dict[str, str]:
+    """Attribute name → value of whom a call in `context` (default: the current one) is for.
+
+    Incoming baggage with allow-listed names, overridden by the scope. Where `context` was made from scratch by the
+    caller and holds no scope, the scope of the running task counts.
+    """
+    from opentelemetry import baggage
+
+    found = {
+        name: str(value)[:MAX_BAGGAGE_VALUE] for name, value in baggage.get_all(context).items() if is_attribution(name)
+    }
+    if len(found) > MAX_BAGGAGE_ENTRIES:
+        found = dict(list(found.items())[:MAX_BAGGAGE_ENTRIES])
+    frame = cast(_Frame | None, get_value(_KEY, context) or get_value(_KEY))
+    if frame is not None:
+        found.update(frame.attributes)
+    return found
+
+
+def outgoing_baggage() -> str:
+    """The value of a W3C `baggage` header with the current attribution, for requests to services of your own.
+
+    Nothing is sent by itself, so that no model provider gets it. Empty outside of a scope.
+    """
+    return ",".join(f"{quote(name)}={quote(value)}" for name, value in attribution().items())
