@@ -32,7 +32,7 @@ class _Frame:
     outer: "_Frame | None"
 
 
-class scope:  # noqa: N801 - reads as a statement: `with tallystick.scope(...)`
+class scope:
     """Says for whom the model calls inside are made: a context manager and a decorator, sync and async.
 
     Nested scopes merge: what the inner one sets wins, the rest is inherited. `None` sets nothing. Other keywords are
@@ -67,9 +67,7 @@ class scope:  # noqa: N801 - reads as a statement: `with tallystick.scope(...)`
         attach(set_value(_KEY, _Frame(attributes, self, outer), current))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         # Not `detach` of a token: a generator may be closed in another context than it was started in, where a token
         # is refused with a stack trace in the log. There the scope isn't entered, and nothing is to be left.
         current = get_current()
@@ -87,21 +85,23 @@ class scope:  # noqa: N801 - reads as a statement: `with tallystick.scope(...)`
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """`function` with this scope around each call; the kind of function (async, generator) is kept."""
-        decorated: Callable[..., Any]
         if inspect.isasyncgenfunction(function):
-            decorated = self._around_async_generator(function)
+            around = self._around_async_generator
         elif inspect.isgeneratorfunction(function):
-            decorated = self._around_generator(function)
+            around = self._around_generator
         elif inspect.iscoroutinefunction(function):
-            decorated = self._around_coroutine(function)
+            around = self._around_coroutine
         else:
+            around = self._around_function
+        return cast(Callable[P, R], around(function))
 
-            @wraps(function)
-            def decorated(*args: P.args, **kwargs: P.kwargs) -> R:
-                with self:
-                    return function(*args, **kwargs)
+    def _around_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def decorated(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
 
-        return cast(Callable[P, R], decorated)
+        return decorated
 
     def _around_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -173,9 +173,7 @@ def attribution(context: Context | None = None) -> dict[str, str]:
     """
     from opentelemetry import baggage
 
-    found = {
-        name: str(value)[:MAX_BAGGAGE_VALUE] for name, value in baggage.get_all(context).items() if is_attribution(name)
-    }
+    found = {name: str(value)[:MAX_BAGGAGE_VALUE] for name, value in baggage.get_all(context).items() if is_attribution(name)}
     if len(found) > MAX_BAGGAGE_ENTRIES:
         found = dict(list(found.items())[:MAX_BAGGAGE_ENTRIES])
     frame = cast(_Frame | None, get_value(_KEY, context) or get_value(_KEY))

@@ -1,0 +1,160 @@
+"""Turns on the instrumentation of each client library, once the application imports that library."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Any, Final, Literal
+
+import wrapt
+
+from tallystick.collectors.failures import report
+from tallystick.collectors.libraries import LIBRARIES, WITHOUT_CONTENT, Library
+
+NATIVE: Final = "native"
+"""Chosen where the library emits spans by itself."""
+
+State = Literal["on", "by the application", "native", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one client library is seen by."""
+
+    library: str
+    version: str | None
+    """Of the library; None where it isn't installed."""
+    instrumentation: str | None
+    """Distribution of the instrumentation, `native`, or None."""
+    reason: str
+    """Why this one, or why none."""
+    alternatives: tuple[str, ...] = ()
+    """Further installed instrumentations, in the order in which they are tried if the chosen one fails."""
+
+
+def choose(
+    library: Library,
+    library_version: str | None,
+    installed: Mapping[str, str],
+    left_off: frozenset[str],
+    environ: Mapping[str, str],
+) -> Choice:
+    """What to turn on for `library`.
+
+    `installed` maps the distribution of each installed instrumentation to the name of its entry point, by which
+    `left_off` (`OTEL_PYTHON_DISABLED_INSTRUMENTATIONS`) excludes it.
+    """
+
+    def choice(instrumentation: str | None, reason: str, alternatives: tuple[str, ...] = ()) -> Choice:
+        return Choice(library.distribution, library_version, instrumentation, reason, alternatives)
+
+    if library_version is None:
+        return choice(None, "the library isn't installed")
+    native = library.native
+    if native and environ.get(native.off_switch, "").lower() != "false" and _release(library_version) >= native.since:
+        return choice(NATIVE, "the library emits its own spans")
+    present = [name for name in library.instrumentations if name in installed]
+    allowed = tuple(name for name in present if not left_off & {"*", installed[name]})
+    if allowed:
+        return choice(allowed[0], "the preferred one that is installed", allowed[1:])
+    if present:
+        return choice(None, "left off by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS")
+    return choice(None, f"no instrumentation is installed: pip install {library.instrumentations[0]}")
+
+
+def installed_instrumentations(environ: Mapping[str, str], left_off: frozenset[str]) -> list[Choice]:
+    """For each known client library, what this environment would see it by. Imports none of them."""
+    installed = {name: point.name for name, point in _entry_points().items()}
+    return [choose(library, _version(library.distribution), installed, left_off, environ) for library in LIBRARIES]
+
+
+class Instrumentations:
+    """Waits for the imports of the libraries, and knows what came of each."""
+
+    def __init__(self, left_off: frozenset[str]) -> None:
+        self._left_off = left_off
+        self._points = _entry_points()
+        self.states: dict[str, tuple[str, State]] = {}
+        """Library → what it is seen by, and how that came, for each library imported so far."""
+
+    def watch(self) -> None:
+        """Imports nothing: an instrumentation, which imports its library, is loaded when the application does that."""
+        for library in LIBRARIES:
+            if library.native or any(name in self._points for name in library.instrumentations):
+                wrapt.register_post_import_hook(self._hook(library), library.module)
+
+    def _hook(self, library: Library) -> Callable[[object], None]:
+        def imported(_: object) -> None:
+            # Runs inside the application's import statement.
+            try:
+                self._turn_on(library)
+            except Exception as error:
+                report(f"instrumenting {library.distribution}", error)
+
+        return imported
+
+    def _turn_on(self, library: Library) -> None:
+        for name in library.instrumentations:
+            if name in self._points and _is_on(self._points[name]):
+                self.states[library.distribution] = (name, "by the application")
+                return
+        installed = {name: point.name for name, point in self._points.items()}
+        chosen = choose(library, _version(library.distribution), installed, self._left_off, os.environ)
+        if chosen.instrumentation == NATIVE:
+            self.states[library.distribution] = (NATIVE, "native")
+        elif chosen.instrumentation is not None:
+            self._first_that_works(library.distribution, (chosen.instrumentation, *chosen.alternatives))
+
+    def _first_that_works(self, library: str, names: Sequence[str]) -> None:
+        for name in names:
+            self.states[library] = (name, "failed")
+            try:
+                _without_content(name)
+                self._points[name].load()().instrument(raise_exception_on_conflict=True)
+            except Exception as error:
+                report(f"turning on {name}", error)
+            else:
+                self.states[library] = (name, "on")
+                return
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    """The instrumentors of known libraries, by distribution."""
+    known = {name for library in LIBRARIES for name in library.instrumentations}
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group="opentelemetry_instrumentor"):
+        distribution = _normal(point.dist.name) if point.dist else ""
+        if distribution in known:
+            found.setdefault(distribution, point)
+    return found
+
+
+def _normal(distribution: str) -> str:
+    return distribution.lower().replace("_", "-").replace(".", "-")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _release(of: str) -> tuple[int, ...]:
+    """(major, minor) of a version, (0,) where it begins with no number."""
+    leading: Iterable[str] = of.split(".")[:2]
+    return tuple(int(part) for part in leading if part.isdigit()) or (0,)
+
+
+def _is_on(point: EntryPoint) -> bool:
+    """Whether the application has turned on this instrumentation itself. Imports nothing."""
+    instrumentor: Any = getattr(sys.modules.get(point.module), point.attr, None)
+    return instrumentor is not None and bool(instrumentor().is_instrumented_by_opentelemetry)
+
+
+def _without_content(distribution: str) -> None:
+    for prefix, variables in WITHOUT_CONTENT.items():
+        if distribution.startswith(prefix):
+            for name, value in variables.items():
+                os.environ.setdefault(name, value)

@@ -1,0 +1,45 @@
+"""The span processor: writes whom a call is for on spans that start, sends model spans that end."""
+
+from collections.abc import Iterable
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from tallystick.collectors.failures import report
+from tallystick.collectors.scope import attribution
+from tallystick.collectors.span_queue import SpanQueue
+from tallystick.schema.names import MODEL_ATTRIBUTE_PREFIXES
+
+
+def is_model_span(keys: Iterable[str]) -> bool:
+    """Whether a span with attributes of these names tells of a model call."""
+    return any(key.startswith(MODEL_ATTRIBUTE_PREFIXES) for key in keys)
+
+
+class ModelSpanProcessor(SpanProcessor):
+    """Goes beside whatever processors a provider has: they see all spans as before, with the scope's attributes."""
+
+    def __init__(self, queue: SpanQueue) -> None:
+        self._queue = queue
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        # On any span: whether it is a model's isn't known yet, and once it has ended nothing can be written on it.
+        try:
+            if found := attribution(parent_context):
+                given = span.attributes or {}
+                span.set_attributes({name: value for name, value in found.items() if name not in given})
+        except Exception as error:
+            report("writing a scope on a span", error)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        try:
+            if span.context is not None and span.context.trace_flags.sampled and is_model_span(span.attributes or ()):
+                self._queue.put(span)
+        except Exception as error:
+            report("taking a span", error)
+
+    def shutdown(self) -> None:
+        self._queue.stop()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return self._queue.flush(timeout_millis / 1000)

@@ -1,0 +1,92 @@
+"""How the collector is configured: environment variables only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from tallystick.collectors.failures import STRICT, warn_once
+
+
+class Variable(NamedTuple):
+    """One row of the table of settings."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+VARIABLES: Final = (
+    Variable("OTEL_SDK_DISABLED", "false", "`true` turns the collector off: no provider, no instrumentation, no export."),
+    Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Full URL that model spans are sent to. Comes before all below."),
+    Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Base URL, `/v1/traces` is added. Comes before `TALLYSTICK_URL`."),
+    Variable("TALLYSTICK_URL", "http://127.0.0.1:4318", "Base URL of the tallystick server, `/v1/traces` is added."),
+    Variable("TALLYSTICK_KEY", "", "API key, sent as `Authorization: Bearer …`; never logged."),
+    Variable("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "`gzip`, `deflate` or `none`; also `…_TRACES_COMPRESSION`."),
+    Variable("OTEL_BSP_SCHEDULE_DELAY", "500", "Milliseconds for which an ended span waits for others at most."),
+    Variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", "Spans in one request at most."),
+    Variable("OTEL_BSP_MAX_QUEUE_SIZE", "4096", "Spans kept while the server is away; further ones are dropped and counted."),
+    Variable("OTEL_TRACES_SAMPLER", "always_on", "Sampler of the provider, where the collector makes it."),
+    Variable("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "", "Instrumentations to leave off, by name, comma-separated; `*` is all."),
+    Variable(STRICT, "0", "`1` raises the collector's own errors instead of logging each once. For tests."),
+)
+"""The settings that the collector itself reads. The OTLP exporter further honours the other `OTEL_EXPORTER_OTLP_*`."""
+
+_DEFAULTS: Final = {variable.name: variable.default for variable in VARIABLES}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the collector takes from the environment, resolved."""
+
+    disabled: bool
+    endpoint: str
+    key: str = field(repr=False)
+    compressed_by_default: bool
+    """Whether nothing in the environment says how to compress, so that it is gzip."""
+    delay_s: float
+    max_batch: int
+    max_queue: int
+    sampler_given: bool
+    left_off: frozenset[str]
+
+    @property
+    def server(self) -> str:
+        """The endpoint as it may be logged: without user, password and query."""
+        url = urlsplit(self.endpoint)
+        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`. A number that is none is replaced by its default, with a warning."""
+    max_queue = _positive(environ, "OTEL_BSP_MAX_QUEUE_SIZE")
+    return Settings(
+        disabled=environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true",
+        endpoint=_endpoint(environ),
+        key=environ.get("TALLYSTICK_KEY", "").strip(),
+        compressed_by_default=not any(
+            environ.get(name) for name in ("OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION")
+        ),
+        delay_s=_positive(environ, "OTEL_BSP_SCHEDULE_DELAY") / 1000,
+        max_batch=min(_positive(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"), max_queue),
+        max_queue=max_queue,
+        sampler_given=bool(environ.get("OTEL_TRACES_SAMPLER")),
+        left_off=frozenset(
+            name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",") if name.strip()
+        ),
+    )
+
+
+def _endpoint(environ: Mapping[str, str]) -> str:
+    if traces := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        return traces
+    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get("TALLYSTICK_URL") or _DEFAULTS["TALLYSTICK_URL"]
+    return base.rstrip("/") + "/v1/traces"
+
+
+def _positive(environ: Mapping[str, str], name: str) -> int:
+    given = environ.get(name) or _DEFAULTS[name]
+    if given.isascii() and given.isdigit() and int(given) > 0:
+        return int(given)
+    warn_once(name, f"{name}={given!r} is no positive whole number; using {_DEFAULTS[name]}")
+    return int(_DEFAULTS[name])

@@ -1,0 +1,203 @@
+"""Ended model spans on their way out: a bounded queue and the thread that empties it."""
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan
+
+from tallystick.collectors.failures import report, warn_once
+from tallystick.collectors.settings import Settings
+
+THREAD_NAME: Final = "tallystick-export"
+
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+"""Between tries to reach a server that is away, doubling."""
+
+EXIT_S: Final = 2.0
+"""How long the end of the process is held up at most for what is left to send."""
+
+
+class Outcome(Enum):
+    """What became of a batch, named for what to do with it."""
+
+    STORED = "acknowledged"
+    REFUSED = "not acceptable: don't send it again as it is"
+    KEEP = "server not reachable or not ready: send it again later"
+
+
+class Sender(Protocol):
+    """What takes a batch to the server; see `Delivery`."""
+
+    rejected: int
+    """Spans in acknowledged batches that the server said it rejected (OTLP partial success)."""
+    error: str
+    """Why the last batch wasn't stored, empty if it was: an HTTP status or the name of an exception, never content."""
+
+    def send(self, batch: Sequence[ReadableSpan]) -> Outcome: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Spans since the start of the process. `waiting` includes those being sent."""
+
+    waiting: int
+    exported: int
+    dropped: int
+    """Never stored: the queue was full, the server refused them, or the process ended first."""
+    error: str
+    """Why the last batch wasn't stored, empty if it was."""
+
+
+class SpanQueue:
+    """Takes spans in nanoseconds, sends them from a thread of its own, and loses none while the server is away.
+
+    The batch processor of the SDK drops a batch after ten seconds without a server; a restart of the server would cost
+    calls. Here a batch is kept until it is stored or refused, and the newest spans are dropped, and counted, once the
+    queue is full. The thread starts with the first span, so also in a forked child.
+    """
+
+    def __init__(self, settings: Settings, connect: Callable[[], Sender]) -> None:
+        self._settings = settings
+        self._connect = connect
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            reset = weakref.WeakMethod(self._reset)
+            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+
+    def _reset(self) -> None:
+        # In a forked child: what waits is the parent's to send, its thread and connection aren't here.
+        # Reentrant, because a span may be ended by the garbage collector, anywhere.
+        self._changed = threading.Condition(threading.RLock())
+        self._waiting: deque[ReadableSpan] = deque()
+        self._sending = 0
+        self._exported = self._dropped = self._failures = 0
+        self._worker: threading.Thread | None = None
+        self._sender: Sender | None = None
+        self._stopping = False
+        self._flushing = 0
+
+    def put(self, span: ReadableSpan) -> None:
+        """Never blocks, never raises."""
+        with self._changed:
+            if self._stopping or len(self._waiting) + self._sending >= self._settings.max_queue:
+                self._dropped += 1
+                return
+            self._waiting.append(span)
+            if self._worker is None:
+                self._start()
+            elif len(self._waiting) == 1 or len(self._waiting) >= self._settings.max_batch:
+                self._changed.notify_all()
+
+    def counts(self) -> Counts:
+        with self._changed:
+            rejected = self._sender.rejected if self._sender else 0
+            return Counts(
+                waiting=len(self._waiting) + self._sending,
+                exported=self._exported - rejected,
+                dropped=self._dropped + rejected,
+                error=self._sender.error if self._sender else "",
+            )
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until all that was put is stored; False where that failed once or took longer than `timeout_s`."""
+        with self._changed:
+            if self._worker is None:
+                return True
+            self._flushing += 1
+            self._changed.notify_all()
+            failures = self._failures
+            try:
+                self._changed.wait_for(lambda: not (self._waiting or self._sending) or self._failures > failures, timeout_s)
+            finally:
+                self._flushing -= 1
+            return not (self._waiting or self._sending)
+
+    def stop(self, timeout_s: float = EXIT_S) -> None:
+        """Sends what is left, for `timeout_s` at most, and takes no more. What is then left counts as dropped."""
+        with self._changed:
+            self._stopping = True
+            worker = self._worker
+            self._changed.notify_all()
+        if worker is not None and worker is not threading.current_thread():
+            worker.join(timeout_s)
+            if worker.is_alive() and self._sender is not None:
+                self._sender.close()
+
+    def _start(self) -> None:
+        worker = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:  # the interpreter is ending
+            self._dropped += len(self._waiting)
+            self._waiting.clear()
+            return
+        self._worker = worker
+
+    def _run(self) -> None:
+        with suppress_instrumentation():
+            try:
+                self._sender = self._connect()
+                while batch := self._next_batch():
+                    self._deliver(self._sender, batch)
+            except Exception as error:
+                # Without a thread nothing can be sent: count instead of keeping.
+                with self._changed:
+                    self._stopping = True
+                    self._dropped += len(self._waiting) + self._sending
+                    self._waiting.clear()
+                    self._sending = 0
+                    self._changed.notify_all()
+                report("starting the export of spans", error)
+
+    def _next_batch(self) -> list[ReadableSpan]:
+        """The spans to send next; empty when the queue was stopped and is empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            self._changed.wait_for(
+                lambda: self._stopping or self._flushing or len(self._waiting) >= self._settings.max_batch,
+                self._settings.delay_s,
+            )
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.max_batch))]
+            self._sending = len(batch)
+            return batch
+
+    def _deliver(self, sender: Sender, batch: list[ReadableSpan]) -> None:
+        """Until each span of `batch` is stored or dropped."""
+        pause = FIRST_PAUSE_S
+        while (outcome := sender.send(batch)) is Outcome.KEEP:
+            warn_once(
+                "unreachable",
+                f"spans can't be sent to {self._settings.server} ({sender.error}); up to {self._settings.max_queue} are kept",
+            )
+            with self._changed:
+                self._failures += 1
+                self._changed.notify_all()
+                if self._stopping:
+                    self._dropped += len(batch)
+                    self._sending -= len(batch)
+                    return
+                flushing = self._flushing
+                self._changed.wait_for(lambda f=flushing: self._stopping or self._flushing > f, pause)  # type: ignore[misc]
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+        if outcome is Outcome.REFUSED and len(batch) > 1:
+            # One bad span must not take the others with it.
+            self._deliver(sender, batch[: len(batch) // 2])
+            self._deliver(sender, batch[len(batch) // 2 :])
+            return
+        with self._changed:
+            self._sending -= len(batch)
+            if outcome is Outcome.STORED:
+                self._exported += len(batch)
+            else:
+                self._dropped += len(batch)
+                warn_once("refused", f"a span was refused by {self._settings.server} ({sender.error}) and dropped")
+            self._changed.notify_all()

@@ -1,0 +1,88 @@
+"""What `import tallystick.auto` does, and how it is doing since."""
+
+import atexit
+import os
+import threading
+from dataclasses import dataclass
+
+from tallystick.collectors.failures import contained
+from tallystick.collectors.instrumentations import Choice, Instrumentations, State
+from tallystick.collectors.instrumentations import installed_instrumentations as _installed
+from tallystick.collectors.settings import Settings, read
+from tallystick.collectors.span_queue import Counts, Sender, SpanQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the collector in this process is doing."""
+
+    server: str
+    """Where model spans go, as it may be shown."""
+    provider: str
+    """The tracer provider was `reused`, `made`, or is `unusable`; `off` by OTEL_SDK_DISABLED."""
+    instrumented: dict[str, tuple[str, State]]
+    """Imported library → its instrumentation and what became of it."""
+    spans: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Collector:
+    settings: Settings
+    queue: SpanQueue
+    instrumentations: Instrumentations | None
+    provider: str
+
+
+_started: _Collector | None = None
+_starting = threading.Lock()
+
+
+def start() -> None:
+    """Once in a process. Opens no connection, imports no client library."""
+    global _started  # noqa: PLW0603 - one collector for the one global tracer provider
+    with _starting:
+        if _started is None:
+            _started = _start(read(os.environ))
+
+
+def _start(settings: Settings) -> _Collector:
+    queue = SpanQueue(settings, lambda: _connect(settings))
+    if settings.disabled:
+        return _Collector(settings, queue, None, "off")
+    from tallystick.collectors.processor import ModelSpanProcessor
+    from tallystick.collectors.propagation import keep_attribution_in
+    from tallystick.collectors.provider import attach
+
+    provider = attach(ModelSpanProcessor(queue), settings.sampler_given)
+    # A provider of the application may not be shut down at exit, and doing it twice is harmless.
+    atexit.register(queue.stop)
+    with contained("keeping attribution out of requests"):
+        keep_attribution_in()
+    instrumentations = Instrumentations(settings.left_off)
+    instrumentations.watch()
+    return _Collector(settings, queue, instrumentations, provider)
+
+
+def _connect(settings: Settings) -> Sender:
+    # In the thread of the queue: the HTTP client takes longer to import than all the rest.
+    from tallystick.collectors.delivery import Delivery
+
+    return Delivery(settings)
+
+
+def status() -> Status | None:
+    """None where `tallystick.auto` wasn't imported in this process, or failed."""
+    if _started is None:
+        return None
+    states = _started.instrumentations.states if _started.instrumentations else {}
+    return Status(_started.settings.server, _started.provider, dict(states), _started.queue.counts())
+
+
+def flush(timeout_s: float = 10.0) -> bool:
+    """Sends what is waiting now, as at the end of a job in a process that is frozen or killed; False if that failed."""
+    return _started is None or _started.queue.flush(timeout_s)
+
+
+def installed_instrumentations() -> list[Choice]:
+    """For each known client library: installed, seen by what, and why. For `doctor`, in any process."""
+    return _installed(os.environ, read(os.environ).left_off)
