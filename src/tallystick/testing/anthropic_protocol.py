@@ -1,0 +1,77 @@
+"""Anthropic's protocol: body and server-sent events of messages."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tallystick.testing.openai_protocol import WORDS
+from tallystick.testing.truth import ServedCall, Usage
+
+Json = dict[str, Any]
+
+
+def message(call: ServedCall, usage: Usage) -> Json:
+    content: list[Json] = [{"type": "thinking", "thinking": "…", "signature": "s"}] if usage.reasoning else []
+    return _message(call, [*content, {"type": "text", "text": "".join(WORDS)}], "end_turn", _usage(usage))
+
+
+def message_events(call: ServedCall, usage: Usage) -> Iterator[tuple[str | None, Json | str]]:
+    """(event name, data) of each server-sent event. As with the real one, the output count of the first is 1, a
+    placeholder, and the true one comes with `message_delta`.
+    """
+
+    def event(name: str, **data: Any) -> tuple[str, Json]:
+        return name, {"type": name, **data}
+
+    yield event("message_start", message=_message(call, [], None, {**_usage(usage), "output_tokens": 1}))
+    index = 0
+    if usage.reasoning:
+        yield event("content_block_start", index=0, content_block={"type": "thinking", "thinking": "", "signature": ""})
+        yield event("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "…"})
+        yield event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "s"})
+        yield event("content_block_stop", index=0)
+        index = 1
+    yield event("content_block_start", index=index, content_block={"type": "text", "text": ""})
+    yield event("ping")
+    for word in WORDS:
+        yield event("content_block_delta", index=index, delta={"type": "text_delta", "text": word})
+    yield event("content_block_stop", index=index)
+    final = {"output_tokens": usage.output, **_details(usage)}
+    yield event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage=final)
+    yield event("message_stop")
+
+
+def error(status: int) -> Json:
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "api_error"
+    return {"type": "error", "error": {"type": kind, "message": f"asked for {status}"}, "request_id": "req_1"}
+
+
+def _message(call: ServedCall, content: list[Json], stop_reason: str | None, usage: Json) -> Json:
+    return {
+        "id": call.response_id,
+        "type": "message",
+        "role": "assistant",
+        "model": call.response_model,
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "usage": usage,
+    }
+
+
+def _usage(usage: Usage) -> Json:
+    return {
+        "input_tokens": usage.input,
+        "cache_read_input_tokens": usage.cache_read,
+        "cache_creation_input_tokens": usage.cache_write,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": usage.cache_write_5m,
+            "ephemeral_1h_input_tokens": usage.cache_write_1h,
+        },
+        "output_tokens": usage.output,
+        "service_tier": "standard",
+        **_details(usage),
+    }
+
+
+def _details(usage: Usage) -> Json:
+    return {"output_tokens_details": {"thinking_tokens": usage.reasoning}} if usage.reasoning else {}

@@ -1,0 +1,157 @@
+"""OpenAI's protocol: bodies and server-sent events of chat completions, responses and embeddings."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tallystick.testing.truth import ServedCall, Usage
+
+Json = dict[str, Any]
+
+WORDS = ("tick", " tock", " goes", " the", " tally")
+CREATED = 1_767_225_600  # 2026-01-01; a fixed answer makes runs comparable
+
+
+def chat(call: ServedCall, usage: Usage) -> Json:
+    return {
+        "id": call.response_id,
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": call.response_model,
+        "service_tier": "default",
+        "system_fingerprint": "fp_1",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "".join(WORDS), "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": _chat_usage(usage),
+    }
+
+
+def chat_events(call: ServedCall, usage: Usage, include_usage: bool) -> Iterator[tuple[str | None, Json | str]]:
+    """(event name, data) of each server-sent event. The first has the role only, the last is `[DONE]`."""
+
+    def chunk(choices: list[Json], **more: Any) -> Json:
+        return {
+            "id": call.response_id,
+            "object": "chat.completion.chunk",
+            "created": CREATED,
+            "model": call.response_model,
+            "service_tier": "default",
+            "choices": choices,
+            **({"usage": None} if include_usage else {}),
+            **more,
+        }
+
+    def choice(delta: Json, finish_reason: str | None = None) -> list[Json]:
+        return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
+
+    yield None, chunk(choice({"role": "assistant", "content": "", "refusal": None}))
+    for word in WORDS:
+        yield None, chunk(choice({"content": word}))
+    yield None, chunk(choice({}, "stop"))
+    if include_usage:
+        yield None, chunk([], usage=_chat_usage(usage))
+    yield None, "[DONE]"
+
+
+def response(call: ServedCall, usage: Usage) -> Json:
+    return _response(call, "completed", [_message("completed", [_text("".join(WORDS))])], _response_usage(usage))
+
+
+def response_events(call: ServedCall, usage: Usage) -> Iterator[tuple[str | None, Json | str]]:
+    number = 0
+
+    def event(name: str, **data: Any) -> tuple[str, Json]:
+        nonlocal number
+        number += 1
+        return name, {"type": name, "sequence_number": number - 1, **data}
+
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    text = "".join(WORDS)
+    yield event("response.created", response=_response(call, "in_progress", [], None))
+    yield event("response.in_progress", response=_response(call, "in_progress", [], None))
+    yield event("response.output_item.added", output_index=0, item=_message("in_progress", []))
+    yield event("response.content_part.added", **place, part=_text(""))
+    for word in WORDS:
+        yield event("response.output_text.delta", **place, delta=word, logprobs=[])
+    yield event("response.output_text.done", **place, text=text, logprobs=[])
+    yield event("response.content_part.done", **place, part=_text(text))
+    yield event("response.output_item.done", output_index=0, item=_message("completed", [_text(text)]))
+    yield event("response.completed", response=response(call, usage))
+
+
+def embeddings(call: ServedCall, usage: Usage, inputs: int) -> Json:
+    return {
+        "object": "list",
+        "model": call.response_model,
+        "data": [{"object": "embedding", "index": index, "embedding": [0.1, 0.2, 0.3]} for index in range(inputs)],
+        "usage": {"prompt_tokens": usage.input_total, "total_tokens": usage.input_total},
+    }
+
+
+def error(status: int) -> Json:
+    kind = "rate_limit_exceeded" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": f"asked for {status}", "type": kind, "param": None, "code": kind}}
+
+
+def _message(status: str, content: list[Json]) -> Json:
+    return {"id": "msg_1", "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def _text(text: str) -> Json:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _response(call: ServedCall, status: str, output: list[Json], usage: Json | None) -> Json:
+    return {
+        "id": call.response_id,
+        "object": "response",
+        "created_at": CREATED,
+        "status": status,
+        "model": call.response_model,
+        "output": output,
+        "usage": usage,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "parallel_tool_calls": True,
+        "service_tier": "default",
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+    }
+
+
+def _chat_usage(usage: Usage) -> Json:
+    return {
+        "prompt_tokens": usage.input_total,
+        "completion_tokens": usage.output,
+        "total_tokens": usage.input_total + usage.output,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write,
+            "audio_tokens": usage.audio_input,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning,
+            "audio_tokens": usage.audio_output,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def _response_usage(usage: Usage) -> Json:
+    return {
+        "input_tokens": usage.input_total,
+        "input_tokens_details": {"cached_tokens": usage.cache_read, "cache_write_tokens": usage.cache_write},
+        "output_tokens": usage.output,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.input_total + usage.output,
+    }
