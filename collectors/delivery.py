@@ -17,6 +17,15 @@ REFUSED_STATUS: Final = frozenset({400, 413, 422})
 """Answers that are about this batch, which won't get better by trying again. Others are about the server or the key."""
 
 
+TALKATIVE: Final = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.common._internal",
+)
+"""Loggers of the exporter, which tell of every retry, and with a stack trace of every value that can't be encoded. In the
+queue's thread they are silenced: it says once what matters. Other users of the exporter keep their log."""
+
+
 class Delivery:
     """Sends batches to the endpoint of `settings`. Blocks, for the thread of the queue only."""
 
@@ -31,8 +40,8 @@ class Delivery:
             compression=Compression.Gzip if settings.compressed_by_default else None,
             session=self._session,
         )
-        _silence("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        _silence("opentelemetry.exporter.otlp.common.http")
+        for logger in TALKATIVE:
+            logging.getLogger(logger).addFilter(_of_other_threads)
 
     def send(self, batch: Sequence[ReadableSpan]) -> Outcome:
         """Tries for as long as `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s) says. Raises nothing."""
@@ -93,11 +102,6 @@ def _rejected(body: bytes) -> int:
         return int(ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans)
     except Exception:  # any receiver may answer anything with its 200
         return 0
-
-
-def _silence(logger: str) -> None:
-    """The exporter logs every retry. The queue says once what matters; other users of the exporter keep their log."""
-    logging.getLogger(logger).addFilter(_of_other_threads)
 
 
 def _of_other_threads(record: logging.LogRecord) -> bool:

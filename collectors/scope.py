@@ -58,7 +58,8 @@ class scope:
         with contained("reading a scope"):
             given = dict(zip(names.SCOPE_KEYS, (customer, feature, agent, team, user, session), strict=True))
             given |= {names.TAG_PREFIX + name: value for name, value in tags.items()}  # type: ignore[misc]
-            self._own = {key: str(value) for key, value in given.items() if value is not None}
+            # A lone surrogate can't be encoded, and would take the whole span with it.
+            self._own = {key: str(value).encode(errors="replace").decode() for key, value in given.items() if value is not None}
 
     def __enter__(self) -> Self:
         current = get_current()

@@ -122,7 +122,7 @@ class SpanQueue:
             return not (self._waiting or self._sending)
 
     def stop(self, timeout_s: float = EXIT_S) -> None:
-        """Sends what is left, for `timeout_s` at most, and takes no more. What is then left counts as dropped."""
+        """Sends what is left, for `timeout_s` at most, and takes no more."""
         with self._changed:
             self._stopping = True
             worker = self._worker
@@ -131,6 +131,8 @@ class SpanQueue:
             worker.join(timeout_s)
             if worker.is_alive() and self._sender is not None:
                 self._sender.close()
+        if left := self.counts().waiting:
+            warn_once("unreachable", f"{left} spans weren't sent to {self._settings.server} before the end")
 
     def _start(self) -> None:
         worker = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)

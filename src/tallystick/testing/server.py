@@ -56,10 +56,6 @@ class ProviderServer:
 
 
 class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    # A client that keeps its connection open must not hold up the end of a test.
-    block_on_close = False
-
     def __init__(self, provider: ProviderServer) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.provider = provider
