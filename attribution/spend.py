@@ -1,0 +1,101 @@
+"""Spend by any dimensions over a period: the question, checked, as SQL over `charges`."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+_TEMPLATE: Final = (Path(__file__).parent / "queries" / "spend.sql").read_text(encoding="utf-8")
+_HOUR_NS: Final = 3_600_000_000_000
+
+_COLUMNS: Final = (
+    "customer", "feature", "agent", "team", "user", "session", "service", "environment", "tenant", "provider", "request_model",
+    "response_model", "operation", "service_tier", "status", "error_type", "cache_hit", "usage_source", "entry", "price_id",
+)  # fmt: skip
+
+DIMENSIONS: Final[Mapping[str, str]] = {
+    **{name: name for name in _COLUMNS},
+    "model": "if(response_model != '', response_model, request_model)",
+    "hour": "toStartOfHour(started_at)",
+    "day": "toDate(started_at)",
+    "month": "toStartOfMonth(started_at)",
+}
+"""What spend can be grouped and filtered by, with its SQL; `tag:NAME` besides. Days and months are UTC's."""
+
+_IN_TIME_ORDER: Final = ("hour", "day", "month")
+
+
+class UnknownDimension(ValueError):
+    """No such dimension. The message proposes what may have been meant."""
+
+
+class Query(NamedTuple):
+    """SQL and the values that bind to its `{name:Type}`."""
+
+    text: str
+    params: dict[str, Any]
+
+
+def spend(
+    dimensions: Sequence[str],
+    since_ns: int,
+    until_ns: int,
+    *,
+    where: Mapping[str, str] | None = None,
+    limit: int | None = None,
+) -> Query:
+    """The query for spend in [since, until), nanoseconds since 1970, by `dimensions` (none: one row), filtered by equality.
+
+    Its columns are the dimensions, calls, tokens by bucket, cost_usd (NULL: nothing in it is priced), priced_calls, tokens and
+    priced_tokens, and the same over all groups as `all_…`. Groups are ordered by time if grouped by time, else the dearest first.
+    Raises UnknownDimension.
+    """
+    params: dict[str, Any] = {"limit": limit if limit is not None else 2**63 - 1}
+    expressions = [(name, _expression(name, f"by_{index}", params)) for index, name in enumerate(dimensions)]
+    conditions = [_period(since_ns, until_ns, params)]
+    for index, (name, value) in enumerate((where or {}).items()):
+        params[f"where_{index}"] = value
+        conditions.append(f"toString({_expression(name, f'where_tag_{index}', params)}) = {{where_{index}:String}}")
+    order = [_quoted(name) for name in dimensions if name in _IN_TIME_ORDER]
+    order += ["group_cost DESC NULLS LAST", "group_tokens DESC", *(_quoted(name) for name in dimensions)]
+    text = (
+        _TEMPLATE.replace("/*dimensions*/", "".join(f"{_quoted(name)}, " for name in dimensions))
+        .replace("/*expressions*/", "".join(f"{expression} AS {_quoted(name)}, " for name, expression in expressions))
+        .replace("/*conditions*/", " AND ".join(conditions))
+        .replace("/*order*/", ", ".join(order))
+    )
+    return Query(text, params)
+
+
+def check_dimension(name: str) -> None:
+    """Raises UnknownDimension unless spend can be grouped by `name`."""
+    if name in DIMENSIONS or (name.startswith("tag:") and len(name) > len("tag:")):
+        return
+    close = get_close_matches(name, DIMENSIONS, n=1)
+    meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(DIMENSIONS)} and tag:NAME"
+    raise UnknownDimension(f"no dimension {name!r}: {meant}")
+
+
+def _expression(name: str, tag_param: str, params: dict[str, Any]) -> str:
+    check_dimension(name)
+    if name in DIMENSIONS:
+        return DIMENSIONS[name]
+    params[tag_param] = name.removeprefix("tag:")
+    return f"tags[{{{tag_param}:String}}]"
+
+
+def _period(since_ns: int, until_ns: int, params: dict[str, Any]) -> str:
+    if since_ns % _HOUR_NS == 0 and until_ns % _HOUR_NS == 0:
+        # The projection knows hours only: asked in these terms it can answer.
+        params |= {"since": since_ns // 10**9, "until": until_ns // 10**9}
+        time, since, until = "toStartOfHour(started_at)", "toDateTime({since:Int64}, 'UTC')", "toDateTime({until:Int64}, 'UTC')"
+    else:
+        params |= {"since": since_ns, "until": until_ns}
+        time = "started_at"
+        since, until = "fromUnixTimestamp64Nano({since:Int64}, 'UTC')", "fromUnixTimestamp64Nano({until:Int64}, 'UTC')"
+    return f"{time} >= {since} AND {time} < {until}"
+
+
+def _quoted(name: str) -> str:
+    # A tag's name is free text: it comes back as a column's name, and as nothing else.
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"

@@ -1,0 +1,65 @@
+"""How commands reach the ledger: through the server that is named or that holds the directory, else in the directory itself."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from tallystick.cli.failure import Failure
+from tallystick.client import Client, Result
+from tallystick.settings import DEFAULT_URL, Settings
+
+SERVER_FILE = "server.json"
+"""In the data directory while `up` holds it: `{"url": …, "pid": …}`."""
+
+
+class Ledger(Protocol):
+    """Something that answers SQL over `charges`."""
+
+    def sql(self, query: str, params: Mapping[str, Any] | None = None) -> Result:
+        """Run one query; `params` bind to its `{name:Type}`."""
+        ...
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[Ledger]:
+    """The ledger, for as long as the block runs. Raises Failure where there is none, and what Client raises."""
+    url = server_url(settings)
+    if url is not None:
+        with Client(url, settings.key) as client:
+            yield client
+        return
+    if not settings.data.is_dir():
+        raise Failure(
+            f"no ledger: {settings.data} doesn't exist and no server is named",
+            "start one with `tallystick up`, try `tallystick demo`, or name one with --data or --url",
+        )
+    from tallystick.server import open_local
+
+    with open_local(settings.data) as ledger:
+        yield ledger
+
+
+def server_url(settings: Settings) -> str | None:
+    """The server that is named, else the one that holds the data directory, else None."""
+    if settings.url is not None:
+        return settings.url
+    url = _holder(settings.data)
+    if url is None:
+        return None
+    with Client(url) as client:
+        return url if client.healthy() else None
+
+
+def sending_url(settings: Settings) -> str:
+    """Where spans go: the server that is named or holds the directory, else the usual address."""
+    return server_url(settings) or DEFAULT_URL
+
+
+def _holder(data: Path) -> str | None:
+    try:
+        url = json.loads((data / SERVER_FILE).read_bytes())["url"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return url if isinstance(url, str) else None

@@ -1,0 +1,188 @@
+"""`tallystick demo`: from nothing to what real traffic cost, and a proof that the ledger is right."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tallystick.cli.costs import by_dimensions, coverage, show
+from tallystick.cli.failure import Failure
+from tallystick.cli.output import money, percent
+from tallystick.cli.replay import Source, Tally, deliver, opened
+from tallystick.client import Client
+from tallystick.traffic import shipped
+from tallystick.traffic.calls import Call, moved_to_yesterday
+from tallystick.traffic.send import batched
+from tallystick.traffic.truth import Group, Total, disagreements, expected
+
+_START_S = 60.0
+_STOP_S = 30.0
+_TABLES = ((["customer"], 5), (["feature", "agent", "team"], 10), (["provider", "model"], 10))
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class _Server:
+    process: subprocess.Popen[bytes]
+    url: str
+
+
+@click.command()
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="New directory for the ledger, kept afterwards.")
+@click.option("--keep", is_flag=True, help="Leave the server running, and its directory in place.")
+def demo(*, data: Path | None, keep: bool) -> None:
+    """Send 40,216 calls of real traffic through a server of its own and print what they cost.
+
+    The token counts are those of production services (Azure, Mooncake); customers, features and models are invented. All totals
+    are then compared with a calculation that knows nothing of the server: the trace files and genai-prices.
+
+    \b
+    tallystick demo
+    tallystick demo --data ./demo-ledger --keep
+    """
+    if data is not None and data.exists() and any(data.iterdir()):
+        raise Failure(f"{data} isn't empty", "the demo's calls would mix with yours: give it a directory of its own")
+    place = data or Path(tempfile.mkdtemp(prefix="tallystick-demo-"))
+    place.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    try:
+        with _server(place, keep=keep) as server:
+            _run(server, begun)
+            _next_steps(server, place, kept=keep, temporary=data is None)
+    finally:
+        if data is None and not keep:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _run(server: _Server, begun: float) -> None:
+    now_ns = time.time_ns()
+    tally = Tally()
+    sources = [Source(trace, moved_to_yesterday(trace, now_ns)) for trace in opened(shipped())]
+    traffic = [call for source in sources for call in tally.read(source, _SEED)]
+    since_ns, until_ns = min(call.started_ns for call in traffic), max(call.started_ns for call in traffic) + 1
+    with Client(server.url) as client:
+        click.echo(f"sending {len(traffic):,} calls of real traffic to {server.url}")
+        started = time.monotonic()
+        sent = deliver(client, batched(traffic), len(traffic))
+        took = time.monotonic() - started
+        click.echo(f"stored {sent.spans:,} calls with {tally.tokens:,} tokens in {took:.1f} s: {sent.spans / took:,.0f} spans/s")
+        for dimensions, limit in _TABLES:
+            show(by_dimensions(client, dimensions, since_ns, until_ns, limit), dimensions, "table")
+        rows = by_dimensions(client, Group._fields, since_ns, until_ns)
+    click.echo(f"first result after {time.monotonic() - begun:.1f} s; checking it against the trace files and genai-prices")
+    _check(traffic, rows)
+
+
+def _check(traffic: list[Call], rows: list[dict[str, Any]]) -> None:
+    """Compare the ledger's rows with the truth, group by group, and say so. Raises Failure where they differ."""
+    wanted = expected(traffic)
+    found = {Group(*(row[name] for name in Group._fields)): _total(row) for row in rows}
+    problems = disagreements(wanted, found)
+    if problems:
+        shown = "\n  ".join(problems[:10])
+        raise Failure(f"the ledger disagrees with the trace files in {len(problems):,} figures:\n  {shown}", "please report this")
+    cost = sum((total.cost_usd for total in wanted.values() if total.cost_usd is not None), Decimal(0))
+    calls, tokens = coverage(rows[0], "all_")
+    click.secho(
+        f"checked: {len(traffic):,} calls in {len(wanted):,} groups, every token and every cent equal; {money(cost)} USD",
+        fg="green",
+    )
+    click.echo(
+        f"{percent(tokens)} of tokens and {percent(calls)} of calls are priced; the rest ran on a model of the company's own"
+    )
+
+
+def _total(row: dict[str, Any]) -> Total:
+    tokens = {name: row[name] or 0 for name in ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")}
+    return Total(calls=row["calls"], cost_usd=row["cost_usd"], **tokens)
+
+
+def _next_steps(server: _Server, place: Path, *, kept: bool, temporary: bool) -> None:
+    if kept:
+        click.echo(
+            f"\nThe server goes on at {server.url} (process {server.process.pid}; `kill {server.process.pid}` stops it). Try:"
+        )
+        click.echo(f"  export TALLYSTICK_URL={server.url}")
+        click.echo("  tallystick costs --by customer,feature")
+    elif temporary:
+        click.echo("\nTry it with a server of your own:")
+        click.echo("  tallystick up &")
+        click.echo("  tallystick replay && tallystick costs --by customer,feature")
+    else:
+        click.echo(f"\nThe ledger is in {place}. Try:")
+        click.echo(f"  tallystick costs --by customer,feature --data {place}")
+    click.echo('  tallystick sql "SELECT feature, quantile(0.95)(ttft_ms) FROM charges GROUP BY feature"')
+    click.echo("  tallystick prices missing")
+
+
+@contextmanager
+def _server(data: Path, *, keep: bool) -> Iterator[_Server]:
+    """`tallystick up` on a free port, stopped at the end unless it is to be kept and nothing failed."""
+    # The log stays out of the data directory, which is the server's own.
+    with tempfile.NamedTemporaryFile(prefix="tallystick-demo-", suffix=".log", delete=False) as log:
+        command = [
+            sys.executable,
+            "-m",
+            "tallystick.cli",
+            "up",
+            "--data",
+            str(data),
+            "--port",
+            str(_free_port()),
+            "--grpc-port",
+            "0",
+        ]
+        # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)  # noqa: S603
+    server: _Server | None = None
+    try:
+        server = _Server(process, _ready(process, Path(log.name)))
+        yield server
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            _stop(process)
+            Path(log.name).unlink(missing_ok=True)
+
+
+def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
+    assert process.stdout is not None
+    deadline = threading.Timer(_START_S, process.kill)
+    deadline.start()
+    try:
+        for line in process.stdout:
+            if line.startswith(b"ready "):
+                return line.split()[1].decode()
+    finally:
+        deadline.cancel()
+    said = log.read_text(errors="replace").strip().splitlines()
+    raise Failure("the demo's server didn't start" + "".join(f"\n  {line}" for line in said[-5:]))
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

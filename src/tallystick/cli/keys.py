@@ -1,0 +1,98 @@
+"""`tallystick keys`: who may send, and as whom."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tallystick.cli.failure import Failure
+from tallystick.cli.options import json_option, setting_option
+from tallystick.cli.output import Field, print_json, print_table, text
+from tallystick.settings import Settings
+
+if TYPE_CHECKING:
+    from tallystick.ingest.keys import KeyStore
+
+
+@click.group()
+def keys() -> None:
+    """API keys: a key stands for a tenant, and what is sent with it is that tenant's.
+
+    Keys are kept in the data directory, hashed, and can be changed while the server runs.
+
+    \b
+    tallystick keys create --tenant acme
+    tallystick keys list
+    tallystick keys revoke 3f9a1c
+    """
+
+
+@keys.command()
+@click.option("--tenant", required=True, help="Whose calls are sent with the key.")
+@click.option("--operator", is_flag=True, help="May send for, and see, every tenant.")
+@json_option
+@setting_option("data")
+def create(*, tenant: str, operator: bool, as_json: bool, data: Path | None) -> None:
+    """Make a key and print it: this is the only time that it is shown.
+
+    \b
+    tallystick keys create --tenant acme
+    tallystick keys create --tenant acme --json
+    """
+    if not tenant.strip():
+        raise click.BadParameter("a tenant has a name", param_hint="--tenant")
+    key = _store(data).create(tenant, operator=operator)
+    if as_json:
+        print_json([{"tenant": tenant, "key": key}])
+        return
+    click.echo(key)
+    click.echo(f"the key of {tenant}; it isn't shown again. A service sends with it by TALLYSTICK_KEY", err=True)
+
+
+@keys.command("list")
+@json_option
+@setting_option("data")
+def list_(*, as_json: bool, data: Path | None) -> None:
+    """List keys, without what is secret about them.
+
+    \b
+    tallystick keys list --json
+    """
+    rows = [info._asdict() if hasattr(info, "_asdict") else vars(info) for info in _store(data).list()]
+    if as_json:
+        print_json(rows)
+        return
+    fields = [
+        Field("id", "id", text),
+        Field("tenant", "tenant", text),
+        Field("operator", "operator", lambda value: "yes" if value else ""),
+        Field("created_at", "created", _day),
+        Field("revoked_at", "revoked", _day),
+    ]
+    print_table(rows, fields)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@setting_option("data")
+def revoke(*, key_id: str, data: Path | None) -> None:
+    """Revoke a key by its id (of `keys list`): what is sent with it is refused from then on.
+
+    \b
+    tallystick keys revoke 3f9a1c
+    """
+    store = _store(data)
+    if key_id not in {info.id for info in store.list()}:
+        raise Failure(f"no key has the id {key_id!r}", "`tallystick keys list` shows them")
+    store.revoke(key_id)
+
+
+def _store(data: Path | None) -> "KeyStore":
+    from tallystick.ingest.keys import KeyStore
+
+    return KeyStore(Settings.load(data=data).data)
+
+
+def _day(value: datetime | str | None) -> str:
+    return "" if value is None else str(value)[:19]

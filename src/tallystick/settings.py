@@ -1,0 +1,136 @@
+"""Settings: one table of name, environment variable, default and meaning, from which `--help` and docs/settings.md come."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+
+class Setting(NamedTuple):
+    """One row of the table. `default` is None where there is none; `kind` parses the variable's text and raises ValueError."""
+
+    name: str
+    env: str
+    kind: type[str] | type[int] | type[Path]
+    default: str | int | Path | None
+    doc: str
+
+
+DEFAULT_URL: Final = "http://127.0.0.1:4318"
+
+TABLE: Final = (
+    Setting("url", "TALLYSTICK_URL", str, None, "Server that commands and collectors talk to."),
+    Setting("key", "TALLYSTICK_KEY", str, None, "API key, sent as a bearer token. The server takes the tenant from it."),
+    Setting("data", "TALLYSTICK_DATA", Path, Path("tallystick-data"), "Directory that holds the ledger."),
+    Setting(
+        "host",
+        "TALLYSTICK_HOST",
+        str,
+        "127.0.0.1",
+        "Address that `up` listens on. Any but a loopback address asks senders for a key.",
+    ),
+    Setting("port", "TALLYSTICK_PORT", int, 4318, "Port of HTTP: OTLP, the API and the page."),
+    Setting("grpc_port", "TALLYSTICK_GRPC_PORT", int, 4317, "Port of OTLP/gRPC; 0 is off."),
+    Setting("config", "TALLYSTICK_CONFIG", Path, None, "YAML file with prices of your own."),
+    Setting(
+        "retention_days", "TALLYSTICK_RETENTION_DAYS", int, 400, "Days after which calls are deleted; 0 keeps them for ever."
+    ),
+    Setting("max_body_bytes", "TALLYSTICK_MAX_BODY_BYTES", int, 64 << 20, "Most bytes of one request after decompression."),
+    Setting("max_request_spans", "TALLYSTICK_MAX_REQUEST_SPANS", int, 50_000, "Most spans in one request."),
+    Setting(
+        "batch_window_ms", "TALLYSTICK_BATCH_WINDOW_MS", int, 100, "Longest time in which requests are gathered for one insert."
+    ),
+    Setting(
+        "batch_max_spans", "TALLYSTICK_BATCH_MAX_SPANS", int, 20_000, "Spans at which an insert starts before that time is over."
+    ),
+)
+"""What the command line and the server read. A flag of a command wins over its variable."""
+
+
+class BadSetting(ValueError):
+    """A variable's text can't be read as its kind, or is out of its range. The message names the variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table's values. `url` is None where none was given: the server then is the one that holds `data`."""
+
+    url: str | None
+    key: str | None
+    data: Path
+    host: str
+    port: int
+    grpc_port: int
+    config: Path | None
+    retention_days: int
+    max_body_bytes: int
+    max_request_spans: int
+    batch_window_ms: int
+    batch_max_spans: int
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> "Settings":
+        """Values of flags (None is not given), else of the environment, else defaults. Raises BadSetting.
+
+        A directory given as a flag outweighs a server named by the environment.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {
+            row.name: flags[row.name] if flags.get(row.name) is not None else _from_environment(row, environ) for row in TABLE
+        }
+        if flags.get("data") is not None and flags.get("url") is None:
+            values["url"] = None
+        return cls(**values)
+
+
+def _from_environment(row: Setting, environ: Mapping[str, str]) -> str | int | Path | None:
+    text = environ.get(row.env, "").strip()
+    if not text:
+        return row.default
+    try:
+        value = row.kind(text)
+    except ValueError:
+        raise BadSetting(f"{row.env} is no whole number: {text!r}") from None
+    if isinstance(value, int) and value < 0:
+        raise BadSetting(f"{row.env} is negative: {text!r}")
+    if row.name == "url" and not text.startswith(("http://", "https://")):
+        raise BadSetting(f"{row.env} starts with neither http:// nor https://: {text!r}")
+    return value
+
+
+def setting(name: str) -> Setting:
+    """The table's row of a field of Settings."""
+    return next(row for row in TABLE if row.name == name)
+
+
+def markdown() -> str:
+    """The text of docs/settings.md."""
+    from tallystick.collectors.settings import VARIABLES
+
+    return "\n".join([
+        "# Settings",
+        "",
+        "Made from the tables in the code by `make docs`. A flag of a command wins over its variable; an empty variable is none.",
+        "",
+        "## Server and command line",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+        *(f"| `{row.env}` | {_shown(row.default)} | {row.doc} |" for row in TABLE),
+        "",
+        "## In an instrumented service",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+        *(f"| `{row.name}` | {_shown(row.default)} | {row.meaning} |" for row in VARIABLES),
+        "",
+    ])  # fmt: skip
+
+
+def _shown(default: object) -> str:
+    return "none" if default in (None, "") else f"`{default}`"
+
+
+if __name__ == "__main__":
+    Path("docs/settings.md").write_text(markdown(), encoding="utf-8")
