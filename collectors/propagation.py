@@ -5,11 +5,13 @@ SDK calls it on each request by itself. A propagator doesn't know where a reques
 attribution; `outgoing_baggage` gives it to those that should.
 """
 
+from typing import Final
+
 from opentelemetry import baggage, propagate
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import CarrierT, Getter, Setter, TextMapPropagator, default_getter, default_setter
 
-from tallystick.collectors.scope import is_attribution
+OURS: Final = "tallystick."
 
 
 class WithoutAttribution(TextMapPropagator):
@@ -23,7 +25,7 @@ class WithoutAttribution(TextMapPropagator):
 
     def inject(self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter) -> None:
         for name in baggage.get_all(context):
-            if is_attribution(name):
+            if name.startswith(OURS):
                 context = baggage.remove_baggage(name, context)
         self._inner.inject(carrier, context, setter)
 
