@@ -184,7 +184,10 @@ def test_a_forked_child_sends_its_own_spans_only(receiver: SpanReceiver) -> None
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_server_that_is_not_ready_gets_the_spans_later(receiver: SpanReceiver, status: int) -> None:
+def test_a_server_that_is_not_ready_gets_the_spans_later(
+    receiver: SpanReceiver, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(span_queue, "FIRST_PAUSE_S", 0.01)
     queue = to(receiver, OTEL_EXPORTER_OTLP_TIMEOUT="0.2")
     receiver.status = status
     queue.put(spans(1)[0])
