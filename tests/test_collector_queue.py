@@ -188,7 +188,9 @@ def test_a_server_that_is_not_ready_gets_the_spans_later(
     receiver: SpanReceiver, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(span_queue, "FIRST_PAUSE_S", 0.01)
-    queue = to(receiver, OTEL_EXPORTER_OTLP_TIMEOUT="0.2")
+    # Shorter than the exporter's own first pause, so that it is the queue that tries again.
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    queue = to(receiver)
     receiver.status = status
     queue.put(spans(1)[0])
     assert receiver.wait_for(requests=1)
