@@ -1,6 +1,7 @@
 """What tests of several areas share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +11,16 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def chdb_client(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Client]":
-    """ClickHouse in this process. One path a process is all that chDB allows: every test that needs it takes this one."""
+def chdb_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where ClickHouse lives in this process. chDB allows one path a process: every test that needs it takes this one."""
+    return tmp_path_factory.mktemp("chdb")
+
+
+@pytest.fixture(scope="session")
+def chdb_client(chdb_path: Path) -> "Iterator[Client]":
+    """A connection to it, with the database `default`."""
     import clickhouse_connect
 
-    client = clickhouse_connect.get_client(dsn=f"chdb://{tmp_path_factory.mktemp('chdb')}")
+    client = clickhouse_connect.get_client(dsn=f"chdb://{chdb_path}")
     yield client
     client.close()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -57,7 +57,7 @@ class Settings:
     """The table's values. `url` is None where none was given: the server then is the one that holds `data`."""
 
     url: str | None
-    key: str | None
+    key: str | None = field(repr=False)
     data: Path
     host: str
     port: int

@@ -42,10 +42,10 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage. TALLYSTICK_STRICT=1 raises what isn't foreseen."""
     try:
-        cli(standalone_mode=False)
+        # Without its standalone mode click hands back the exit code that a command asked for.
+        code = cli(standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

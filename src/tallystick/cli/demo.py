@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def demo(*, data: Path | None, keep: bool) -> None:
     tallystick demo
     tallystick demo --data ./demo-ledger --keep
     """
+    for package in ("chdb", "genai_prices", "httpx"):
+        # Said here in a line, instead of from within the server's log.
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(name=package)
     if data is not None and data.exists() and any(data.iterdir()):
         raise Failure(f"{data} isn't empty", "the demo's calls would mix with yours: give it a directory of its own")
     place = data or Path(tempfile.mkdtemp(prefix="tallystick-demo-"))

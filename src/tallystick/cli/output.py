@@ -36,7 +36,7 @@ def emit(form: Form, rows: Sequence[Mapping[str, Any]], fields: Sequence[Field],
         print_json(rows)
     elif form == "csv":
         print_csv([field.key for field in fields] if not rows else list(rows[0]), (row.values() for row in rows))
-    else:
+    elif rows:
         print_table(rows, fields, footer)
 
 

@@ -47,7 +47,7 @@ def list_(*, words: tuple[str, ...], config: Path | None, form: Form) -> None:
     """
     rows = []
     for row in _book(config).listing(datetime.now(UTC)):
-        name = f"{row.provider}/{row.model}"
+        name = row.price_key
         if all(word.lower() in name.lower() for word in words):
             rates = row.usd_per_million(row.price_ids[0])
             buckets = {bucket: rates[bucket] for bucket in _BUCKETS}
@@ -73,7 +73,7 @@ def show(*, price_id: str, config: Path | None, form: Form) -> None:
     if row is None:
         hint = "it may come from another version of genai-prices or another --config"
         raise Failure(f"the installed prices hold no {price_id!r}", hint)
-    facts: dict[str, Any] = {"price_id": price_id, "model": f"{row.provider}/{row.model}", "valid_from": row.valid_from}
+    facts: dict[str, Any] = {"price_id": price_id, "model": row.price_key, "valid_from": row.valid_from}
     rates = {f"{bucket}_usd_per_million": rate for bucket, rate in row.usd_per_million(price_id).items() if bucket != "request"}
     request = {"request_usd": row.usd_per_million(price_id)["request"]}
     facts |= rates | request | {"source": row.source, "url": row.url, "note": row.note}

@@ -31,8 +31,9 @@ def sql(query: str, params: Sequence[str], form: Form, settings: Settings) -> No
         query = sys.stdin.read()
     if not query.strip():
         raise click.UsageError("the query is empty")
+    values = named(params)
     with connect(settings) as ledger:
-        result = ledger.sql(query, named(params))
+        result = ledger.sql(query, values)
     emit(form, result.dicts(), [_field(column) for column in result.columns])
     if form == "table":
         rows = len(result.rows)

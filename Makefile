@@ -1,0 +1,41 @@
+# Everything happens in .venv; nothing outside this directory is touched.
+PYTHON ?= python3
+PY := .venv/bin/python
+SOURCES := src tests benchmarks schema collectors ingest attribution alerts probes
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench docs clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.installed  ## make .venv with everything in it (done again only when pyproject.toml changes)
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "tallystick needs Python 3.11 or later, $(PYTHON) is older: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@test -x .venv/bin/uv || { $(PYTHON) -m venv .venv && $(PY) -m pip install --quiet --disable-pip-version-check uv; }
+	.venv/bin/uv pip install --quiet --python $(PY) --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## real traffic through a server of its own, and what it cost
+	@.venv/bin/tallystick demo
+
+test: lint  ## all checks and all tests
+	$(PY) -m pytest
+
+lint: setup  ## ruff, mypy and pyright
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/mypy
+	.venv/bin/pyright --pythonpath $(PY)
+
+bench: setup  ## the benchmarks, which print ratios
+	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(PY) $$benchmark; done
+
+docs: setup  ## write the parts of docs/ that are made from the code
+	$(PY) -m tallystick.settings
+
+clean:  ## remove caches and builds; .venv stays
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,145 @@
+"""`tallystick doctor`: what is installed, reachable, priced and dropped, and what to do about what isn't well."""
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, NamedTuple
+
+import click
+
+from tallystick.cli.access import Ledger, connect, server_url
+from tallystick.cli.costs import by_dimensions, coverage
+from tallystick.cli.failure import Failure, in_words
+from tallystick.cli.options import connected, json_option
+from tallystick.cli.output import percent, print_json
+from tallystick.cli.when import end_of_hour
+from tallystick.client import Client, Refused, Unreachable
+from tallystick.settings import DEFAULT_URL, Settings
+
+_THIRTY_DAYS_NS = 30 * 86_400 * 1_000_000_000
+_PACKAGES = ("opentelemetry-sdk", "opentelemetry-util-genai")
+_SERVER_PACKAGES = ("chdb", "clickhouse-connect", "fastapi", "genai-prices")
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+class Check(NamedTuple):
+    """One line: how it is, what was looked at, what was found, and what to do ('' where there is nothing to do)."""
+
+    state: Literal["ok", "warn", "fail"]
+    what: str
+    found: str
+    advice: str = ""
+
+
+@click.command()
+@json_option
+@connected
+def doctor(*, as_json: bool, settings: Settings) -> None:
+    """Say what is installed, reachable, priced and dropped. Fails if something doesn't work.
+
+    \b
+    tallystick doctor
+    tallystick doctor --url http://127.0.0.1:4318 --json
+    """
+    checks = [*_installed(), *_instrumented(), *_reachable(settings)]
+    if as_json:
+        print_json([check._asdict() for check in checks])
+    else:
+        for check in checks:
+            mark = click.style(f"{check.state:4}", fg=_COLOURS[check.state])
+            click.echo(f"{mark}  {check.what}: {check.found}" + (f"\n      {check.advice}" if check.advice else ""))
+    if any(check.state == "fail" for check in checks):
+        raise click.exceptions.Exit(1)
+
+
+def _installed() -> Iterator[Check]:
+    yield Check("ok", "tallystick", f"{version('tallystick')}, Python {platform.python_version()}")
+    for package in _PACKAGES:
+        found = _version(package)
+        yield Check("ok", package, found) if found else Check("fail", package, "not installed", "pip install tallystick")
+    missing = [package for package in _SERVER_PACKAGES if _version(package) is None]
+    if missing:
+        yield Check("warn", "server", f"{', '.join(missing)} missing", "pip install 'tallystick[server]', where the server runs")
+    else:
+        yield Check("ok", "server", ", ".join(f"{package} {_version(package)}" for package in _SERVER_PACKAGES))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _instrumented() -> Iterator[Check]:
+    from tallystick.collectors.instrumentations import installed_instrumentations
+    from tallystick.collectors.settings import read
+
+    known = installed_instrumentations(os.environ, read(os.environ).left_off)
+    choices = [choice for choice in known if choice.version is not None]
+    if not choices:
+        yield Check("warn", "instrumentation", "no model provider's library is installed", "run this where your service runs")
+    for choice in choices:
+        what = f"{choice.library} {choice.version}"
+        if choice.instrumentation is None:
+            yield Check("warn", what, "its calls aren't metered", choice.reason)
+        else:
+            yield Check("ok", what, f"metered by {choice.instrumentation}: {choice.reason}")
+
+
+def _reachable(settings: Settings) -> Iterator[Check]:
+    url = server_url(settings)
+    if url is None and not settings.data.is_dir():
+        # Nothing is named: services would send to the usual address, so that is where to look.
+        url = DEFAULT_URL
+    if url is not None:
+        with Client(url, settings.key) as client:
+            if not client.healthy():
+                advice = "start it with `tallystick up`, or name another with --url or TALLYSTICK_URL"
+                yield Check("fail", "server", f"nothing answers at {url}", advice)
+                return
+            if client.ready():
+                yield Check("ok", "server", f"{url} accepts spans")
+            else:
+                yield Check("fail", "server", f"{url} is up and accepts no spans", "its log says why; is the disk full?")
+            yield from _received(client)
+    try:
+        with connect(replace(settings, url=url)) as ledger:
+            yield _priced(ledger)
+    except (Failure, Refused, Unreachable) as error:
+        shown = in_words(error) if not isinstance(error, Failure) else error
+        yield Check("fail", "ledger", shown.message, getattr(shown, "hint", ""))
+
+
+def _received(client: Client) -> Iterator[Check]:
+    try:
+        status = client.status()
+    except (Refused, Unreachable) as error:
+        yield Check("warn", "received", f"unknown: {error}")
+        return
+    yield Check("ok", "received", f"{status.get('received_spans', 0):,} spans, {status.get('stored_calls', 0):,} calls stored")
+    dropped = _reasons(status.get("dropped_spans"))
+    if dropped:
+        yield Check("ok", "dropped", dropped)
+    rejected = _reasons(status.get("rejected_spans"))
+    if rejected:
+        yield Check("warn", "rejected", rejected, "these spans are in no total; look at who sends them")
+
+
+def _reasons(counts: Mapping[str, int] | None) -> str:
+    return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in (counts or {}).items() if count)
+
+
+def _priced(ledger: Ledger) -> Check:
+    until_ns = end_of_hour(time.time_ns())
+    rows = by_dimensions(ledger, [], until_ns - _THIRTY_DAYS_NS, until_ns)
+    if not rows or not rows[0]["calls"]:
+        return Check("warn", "priced", "no calls in 30 days", "`import tallystick.auto` in a service, or try `tallystick replay`")
+    calls, tokens = coverage(rows[0])
+    found = f"{percent(tokens)} of tokens and {percent(calls)} of calls in 30 days"
+    if rows[0]["priced_calls"] == rows[0]["calls"]:
+        return Check("ok", "priced", found)
+    return Check("warn", "priced", found, "`tallystick prices missing` lists the rest")
