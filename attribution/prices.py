@@ -12,13 +12,14 @@ from genai_prices.data import providers as bundled_providers
 from genai_prices.types import ClauseAnd, ClauseEquals, ClauseOr, ClauseRegex, MatchLogic, ModelInfo
 
 from tallystick.attribution.prices_compile import Price, Target, history
-from tallystick.attribution.prices_file import UserPrices
+from tallystick.attribution.prices_file import OwnPrice, UserPrices
 from tallystick.attribution.prices_names import (
     OPEN_WEIGHTS,
     VAGUE,
     Reading,
     collapsed,
     is_bedrock_id,
+    plain,
     provider_id,
     readings,
     service_tier,
@@ -132,19 +133,20 @@ class PriceBook:
         ways = [way for form in names for way in readings(provider, form, self._known)]
         ways += [Reading(family, form, stated=False) for form in names if provider in VAGUE and (family := self._family(form))]
         target = next((found for way in ways if (found := self._listed(way, tier))), None)
-        aliases = {*names, *(way.model for way in ways), *([target.model] if target else [])}
+        aliases = [*names, *(way.model for way in ways), *([target.model.lower()] if target else [])]
         billing = {provider, target.provider} if target else {provider}
         own = tuple(
             at
             for at, price in enumerate(self._user.models)
             if (price.provider is None or provider_id(price.provider, self._known) in billing)
-            and any(fnmatchcase(alias, pattern.lower()) for alias in aliases for pattern in price.model)
+            and any(_fits(alias, price) for alias in aliases)
         )
         if target:
             return Target(target.provider, target.model, tier, target.owner, target.listed, target.url, own)
         if own:
             last = self._user.models[own[-1]]
-            return Target(provider_id(last.provider or provider, self._known) or "any", last.model[0].lower(), tier, own=own)
+            alias = next(alias for alias in aliases if _fits(alias, last))
+            return Target(provider_id(last.provider or provider, self._known) or "any", plain(alias), tier, own=own)
         return None
 
     def _family(self, model: str) -> str | None:
@@ -174,6 +176,10 @@ class PriceBook:
             listed=model,
             url=next(iter(owner.pricing_urls or []), ""),
         )
+
+
+def _fits(name: str, price: OwnPrice) -> bool:
+    return any(fnmatchcase(name, pattern.lower()) for pattern in price.model)
 
 
 def _names_exactly(model: ModelInfo, name: str) -> bool:

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
-from genai_prices.types import ModelInfo, StartDateConstraint, TieredPrices, TimeOfDateConstraint
+from genai_prices.types import ModelInfo, PriceVariant, StartDateConstraint, TieredPrices, TimeOfDateConstraint
 
 from tallystick.attribution.prices_file import OwnPrice, Rule, TierFactor, UserPrices
 from tallystick.attribution.prices_names import provider_id
@@ -59,7 +59,7 @@ PUBLISHED_FACTORS: Final[Mapping[tuple[str, str], tuple[str, Decimal, str]]] = {
     ("google", "flex"): ("gemini-*", Decimal("0.5"), "https://ai.google.dev/gemini-api/docs/optimization"),
     ("openai", "batch"): ("*", Decimal("0.5"), "https://platform.openai.com/docs/guides/batch"),
 }
-"""(provider, tier) → (models, factor of the base price, source), for tiers without a price of their own in genai-prices."""
+"""(provider, tier) → (models, factor of the base price, source), for tiers that genai-prices doesn't know."""
 
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _UNIT: Final = Decimal("1e-24")
@@ -145,7 +145,7 @@ def quote(target: Target, prices: UserPrices, known: Mapping[str, str], moment: 
         return (
             rule.valid_at(moment)
             and (rule.provider is None or provider_id(rule.provider, known) == target.provider)
-            and (not rule.model or any(fnmatchcase(target.model, name.lower()) for name in rule.model))
+            and (not rule.model or any(fnmatchcase(target.model.lower(), name.lower()) for name in rule.model))
         )
 
     own = [price for at in target.own if (price := prices.models[at]).valid_at(moment)]
@@ -169,12 +169,12 @@ def quote(target: Target, prices: UserPrices, known: Mapping[str, str], moment: 
 
 
 def _at_factor(found: Quote, target: Target, stated: TierFactor | None) -> Quote:
-    """A base price at a service tier that has none of its own: times the user's factor, else the one that the provider publishes,
-    else as it is. The price id says which."""
+    """A base price at a service tier that has none of its own: times the user's factor, else the one that the provider publishes
+    (unless genai-prices knows the tier, from a later day), else as it is. The price id says which."""
     models, published, url = PUBLISHED_FACTORS.get((target.provider, target.tier), ("", Decimal(1), ""))
     if stated:
         at, found = f"{stated.factor}", _times(found, stated.factor, f"service tier × {stated.factor}", stated.source)
-    elif models and found.source != "file" and not target.owner and fnmatchcase(target.model, models):
+    elif models and found.source != "file" and not target.owner and not _variants(target) and fnmatchcase(target.model, models):
         at, found = f"{published}", _times(found, published, f"service tier × {published}, published at {url}", None)
     else:
         at = "base"
@@ -184,20 +184,13 @@ def _at_factor(found: Quote, target: Target, stated: TierFactor | None) -> Quote
 def _listed_quote(target: Target, moment: datetime) -> tuple[Quote | None, bool]:
     """The public list's price, and whether it has one of its own for the service tier.
 
-    Variants don't follow a model to another provider than its owner, as in genai_prices.ModelInfo.calc_price. An entry that
-    prices nothing which spans count is no price, unless the model's name says that it is free.
+    An entry that prices nothing which spans count is no price, unless the model's name says that it is free.
     """
-    model, context = target.listed, _context(target.tier)
+    model = target.listed
     if model is None:
         return None, False
-    variants = [] if target.owner else model.price_variants or []
-    has_tier_price = any(
-        all(context.get(name) == value for name, value in variant.when.items())
-        and (variant.constraint is None or variant.constraint.active(moment))
-        and any(vars(variant.prices).get(key) is not None for key in METERED)
-        for variant in variants
-    )
-    price = model.get_prices(moment, context if has_tier_price else None)
+    has_tier_price = any(v.constraint is None or v.constraint.active(moment) for v in _variants(target))
+    price = model.get_prices(moment, _context(target.tier) if has_tier_price else None)
     stated = {bucket: vars(price)[key] for key, bucket in METERED.items() if vars(price).get(key) is not None}
     if not stated and not model.id.endswith(":free"):
         return None, has_tier_price
@@ -205,6 +198,14 @@ def _listed_quote(target: Target, moment: datetime) -> tuple[Quote | None, bool]
     starts = sorted({tier.start for value in tiered for tier in value.tiers})
     tiers = tuple((start, _rates({b: _at_size(v, start) for b, v in stated.items()})) for start in (-1, *starts))
     return Quote(tiers, "genai-prices", "", ()), has_tier_price
+
+
+def _variants(target: Target) -> list[PriceVariant]:
+    """What genai-prices knows of a target's service tier, at any time. Variants don't follow a model to another provider than its
+    owner, as in genai_prices.ModelInfo.calc_price."""
+    context = _context(target.tier)
+    variants = target.listed.price_variants if target.listed and not target.owner else None
+    return [v for v in variants or [] if all(context.get(name) == value for name, value in v.when.items())]
 
 
 def _context(tier: str) -> dict[str, str]:

@@ -88,8 +88,13 @@ def collapsed(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def plain(name: str) -> str:
+    """A name from a span as it may stand in a price id: lower case, without what separates fields, of bounded length."""
+    return re.sub(r"[^a-z0-9_.:@/*-]", "_", name.strip().lower())[:128]
+
+
 def provider_id(seen: str, known: Mapping[str, str]) -> str:
-    """The provider id of a name on a span: an id of the book, '' if the name says nothing, else the name itself in lower case.
+    """The provider id of a name on a span: an id of the book, '' if the name says nothing, else the name itself, made `plain`.
 
     `known` maps collapsed names to ids: those of the book and of the user's file.
     """
@@ -100,12 +105,12 @@ def provider_id(seen: str, known: Mapping[str, str]) -> str:
             return found
         if not short or short in NO_PROVIDER:
             return ""
-    return name
+    return plain(name)
 
 
 def service_tier(seen: str) -> str:
-    """The tier as a price sees it: '' for the base price, else a short plain name."""
-    tier = re.sub(r"[^a-z0-9_.-]", "_", seen.strip().lower())[:32]
+    """The tier as a price sees it: '' for the base price, else its name, made `plain`."""
+    tier = plain(seen)
     return "" if tier in STANDARD_TIERS else tier
 
 
@@ -134,4 +139,4 @@ def readings(provider: str, seen: str, known: Mapping[str, str]) -> Iterator[Rea
     if slash and collapsed(head) not in _HUGGING_FACE_ORGANISATIONS:
         named = provider_id(head, known)
         if named and (vague or named == provider):
-            yield Reading(named, rest.removeprefix("converse/"), stated=named == provider)
+            yield Reading(named, rest.removeprefix("converse/"), stated=not vague)
