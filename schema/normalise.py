@@ -1,0 +1,49 @@
+"""The statement that turns decoded OTLP into rows, rendered from its template and the dialect tables."""
+
+from functools import cache
+from importlib.resources import files
+
+from tallystick.schema.dialects import (
+    COUNTS,
+    LAYERS,
+    columns,
+    dialects,
+    place_expression,
+    quote,
+    rank_expression,
+    usage_names,
+)
+
+
+@cache
+def normalise_sql(source: str) -> str:
+    """SELECT over `source` (a table of envelopes) that yields the columns of `staged`: one row for each span that is or claims to be a model call."""
+    known = dialects()
+    table = columns()
+    rows = [
+        (
+            quote(d.bare), str(LAYERS[d.layer]), quote("content" if d.layer == "native" else "chunk"),
+            str(int(d.input_excludes_cache == "any")), quote("" if d.input_excludes_cache == "any" else d.input_excludes_cache),
+            str(int(d.zero == "unknown")), str(int(d.absent == "zero")), str(int(d.estimates == "streams")), quote(d.finish),
+            str(int(d.dialect == "langfuse")),
+        )
+        for d in known
+    ]  # fmt: skip
+    values = {
+        "source": source,
+        "dialects": "[" + ", ".join(f"({', '.join(row)})" for row in rows) + "]",
+        "prefixes": "[" + ", ".join(quote(d.scope[1:] + "\n" if d.scope.startswith("=") else d.scope) for d in known) + "]",
+        "first_number": str(table.first_number),
+        "rank": rank_expression("n"),
+        "place.finish": place_expression("finish"),
+        "counts": ", ".join(f"accurateCastOrNull(numbers[{place_expression(column)}], 'Int64')" for column in COUNTS),
+        "usage_names": ", ".join(f"[{', '.join(map(quote, names))}]" for names in usage_names()),
+    }
+    values |= {f"text.{column}": f"strings[{place_expression(column)}]" for column in table.texts}
+    values |= {f"number.{column}": f"numbers[{place_expression(column)}]" for column in table.numbers}
+    sql = files(__package__).joinpath("sql/normalise.sql").read_text(encoding="utf-8")
+    for name, expression in values.items():
+        sql = sql.replace("{{" + name + "}}", expression)
+    if "{{" in sql:
+        raise ValueError(f"normalise.sql: no value for {sql.split('{{', 1)[1].split('}}', 1)[0]}")
+    return sql
