@@ -1,7 +1,6 @@
 # Everything happens in .venv; nothing outside this directory is touched.
 PYTHON ?= python3
 PY := .venv/bin/python
-SOURCES := src tests benchmarks schema collectors ingest attribution alerts probes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench docs clean
@@ -25,8 +24,8 @@ test: lint  ## all checks and all tests
 	$(PY) -m pytest
 
 lint: setup  ## ruff, mypy and pyright
-	.venv/bin/ruff check $(SOURCES)
-	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pyright --pythonpath $(PY)
 
@@ -38,4 +37,4 @@ docs: setup  ## write the parts of docs/ that are made from the code
 
 clean:  ## remove caches and builds; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -535,7 +535,7 @@ def test_the_demo_shows_what_it_cost_and_proves_it(demo: Shell) -> None:
     assert result.code == 0, result.err
     assert "stored 1,799 calls" in result.out
     assert "checked: 1,799 calls in" in result.out
-    assert "every token and every cent equal" in result.out
+    assert "every token and every cent as in the trace files" in result.out
     for shown in ("northwind-freight", "code-review", "planner", "claude-sonnet-4-5-20250929", "unpriced", "% of tokens"):
         assert shown in result.out
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tallystick.cli.replay import Source, due
 from tallystick.client import Client, Refused, Unreachable
 from tallystick.traffic import DATA, shipped
 from tallystick.traffic.blocks import BLOCK_TOKENS, LIFETIME_NS, PromptCache
@@ -541,3 +542,16 @@ def test_rejected_spans_are_counted_with_the_reason(traffic: list[Call]) -> None
     with Receiver((200, {}, partial.SerializeToString())) as receiver, Client(receiver.url) as client:
         sent = send(client, batched(traffic[:10]), lambda _: None)
     assert (sent.spans, sent.rejected, sent.reasons) == (7, 3, {"time in 2100": 3})
+
+
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+def test_recorded_and_moved_calls_are_due_alike(tmp_path: Path, speed: float) -> None:
+    lines = [f"2023-11-16 18:00:{second:02},10,1" for second in (0, 20, 50)]
+    trace = open_trace(written(tmp_path, "t.csv", HEADER + "\n".join(lines)))
+    wanted = [NOW + round(second * SECOND / speed) for second in (0, 20, 50)]
+    for timeline in (as_recorded(), Timeline(trace.first_ns, NOW, speed)):
+        source = Source(trace, timeline)
+        timed = list(due([source, source], [only_calls(calls(trace, 0, timeline))] * 2, NOW, speed))
+        assert [at for at, _ in timed] == sorted(wanted * 2)
+        starts = [call.started_ns for _, call in timed[::2]]
+        assert starts == (wanted if timeline.start_ns else [1_700_157_600 * SECOND + second * SECOND for second in (0, 20, 50)])

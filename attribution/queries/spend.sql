@@ -45,7 +45,8 @@ FROM
     FROM charges
     WHERE /*conditions*/
     GROUP BY ALL
-    HAVING count() > 0
 )
+-- Without dimensions there is one group even of nothing.
+WHERE group_calls != 0 OR group_tokens != 0 OR isNotNull(group_cost)
 ORDER BY /*order*/
 LIMIT {limit:UInt64}

@@ -1,11 +1,11 @@
 """`tallystick demo`: from nothing to what real traffic cost, and a proof that the ledger is right."""
 
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,13 +99,9 @@ def _check(traffic: list[Call], rows: list[dict[str, Any]]) -> None:
         raise Failure(f"the ledger disagrees with the trace files in {len(problems):,} figures:\n  {shown}", "please report this")
     cost = sum((total.cost_usd for total in wanted.values() if total.cost_usd is not None), Decimal(0))
     calls, tokens = coverage(rows[0], "all_")
-    click.secho(
-        f"checked: {len(traffic):,} calls in {len(wanted):,} groups, every token and every cent equal; {money(cost)} USD",
-        fg="green",
-    )
-    click.echo(
-        f"{percent(tokens)} of tokens and {percent(calls)} of calls are priced; the rest ran on a model of the company's own"
-    )
+    figures = f"{len(traffic):,} calls in {len(wanted):,} groups, {money(cost)} USD"
+    click.secho(f"checked: {figures}, every token and every cent as in the trace files", fg="green")
+    click.echo(f"{percent(tokens)} of tokens and {percent(calls)} of calls are priced; the rest ran on a model of one's own")
 
 
 def _total(row: dict[str, Any]) -> Total:
@@ -115,9 +111,7 @@ def _total(row: dict[str, Any]) -> Total:
 
 def _next_steps(server: _Server, place: Path, *, kept: bool, temporary: bool) -> None:
     if kept:
-        click.echo(
-            f"\nThe server goes on at {server.url} (process {server.process.pid}; `kill {server.process.pid}` stops it). Try:"
-        )
+        click.echo(f"\nThe server goes on at {server.url}; `kill {server.process.pid}` stops it. Try:")
         click.echo(f"  export TALLYSTICK_URL={server.url}")
         click.echo("  tallystick costs --by customer,feature")
     elif temporary:
@@ -134,26 +128,16 @@ def _next_steps(server: _Server, place: Path, *, kept: bool, temporary: bool) ->
 @contextmanager
 def _server(data: Path, *, keep: bool) -> Iterator[_Server]:
     """`tallystick up` on a free port, stopped at the end unless it is to be kept and nothing failed."""
-    # The log stays out of the data directory, which is the server's own.
+    # Prices or keys of this shell's would make the demo another one. The log stays out of the data directory, the server's own.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")}
     with tempfile.NamedTemporaryFile(prefix="tallystick-demo-", suffix=".log", delete=False) as log:
-        command = [
-            sys.executable,
-            "-m",
-            "tallystick.cli",
-            "up",
-            "--data",
-            str(data),
-            "--port",
-            str(_free_port()),
-            "--grpc-port",
-            "0",
-        ]
+        flags = ["--data", str(data), "--port", str(_free_port()), "--grpc-port", "0"]
         # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)  # noqa: S603
-    server: _Server | None = None
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "tallystick.cli", "up", *flags], env=environ, stdout=log, stderr=log, start_new_session=True
+        )
     try:
-        server = _Server(process, _ready(process, Path(log.name)))
-        yield server
+        yield _Server(process, _ready(process, Path(log.name)))
     except BaseException:
         keep = False
         raise
@@ -164,15 +148,13 @@ def _server(data: Path, *, keep: bool) -> Iterator[_Server]:
 
 
 def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
-    assert process.stdout is not None
-    deadline = threading.Timer(_START_S, process.kill)
-    deadline.start()
-    try:
-        for line in process.stdout:
-            if line.startswith(b"ready "):
-                return line.split()[1].decode()
-    finally:
-        deadline.cancel()
+    """The URL that the server announces once it accepts spans. Raises Failure with the end of its log if it doesn't."""
+    deadline = time.monotonic() + _START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        for line in log.read_text(errors="replace").splitlines():
+            if line.startswith("ready "):
+                return line.split()[1]
+        time.sleep(0.05)
     said = log.read_text(errors="replace").strip().splitlines()
     raise Failure("the demo's server didn't start" + "".join(f"\n  {line}" for line in said[-5:]))
 

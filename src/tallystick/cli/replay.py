@@ -98,7 +98,7 @@ def replay(
     sources = [Source(trace, _timeline(trace, now_ns, speed, move=move or not trace.dated)) for trace in traces]
     tally = Tally()
     streams = [tally.read(source, seed) for source in sources]
-    batches = batched(chain(*streams)) if speed is None else paced(_timed(sources, streams, now_ns, speed))
+    batches = batched(chain(*streams)) if speed is None else paced(due(sources, streams, now_ns, speed))
     with Client(sending_url(settings), settings.key) as client:
         started = time.monotonic()
         sent = deliver(client, batches, sum(trace.lines for trace in traces))
@@ -106,6 +106,18 @@ def replay(
     _report(tally, sent, took, as_json=as_json)
     if tally.bad or sent.rejected:
         raise Failure(_losses(tally, sent, {trace.path: trace.lines for trace in traces}))
+
+
+def due(sources: Sequence[Source], streams: Sequence[Iterable[Call]], now_ns: int, speed: float) -> Iterator[tuple[int, Call]]:
+    """Calls of all sources in the order, and each with the time, in which they are due: every source starts at `now_ns`."""
+
+    def timed(source: Source, stream: Iterable[Call]) -> Iterator[tuple[int, Call]]:
+        # Calls that were moved to now stand at the time at which they are due already.
+        moved = source.timeline.start_ns == now_ns
+        pace = Timeline() if moved else Timeline(source.trace.first_ns, now_ns, speed)
+        return ((pace.at(call.started_ns), call) for call in stream)
+
+    return heapq.merge(*map(timed, sources, streams), key=itemgetter(0))
 
 
 def opened(files: Iterable[Path]) -> list[TraceFile]:
@@ -133,17 +145,6 @@ def _timeline(trace: TraceFile, now_ns: int, speed: float | None, *, move: bool)
     if speed is None:
         return moved_to_yesterday(trace, now_ns)
     return Timeline(origin_ns=trace.first_ns, start_ns=now_ns, speed=speed)
-
-
-def _timed(sources: Sequence[Source], streams: Sequence[Iterator[Call]], now_ns: int, speed: float) -> Iterator[tuple[int, Call]]:
-    """Calls of all sources with the time at which each is due; every source starts now."""
-
-    def timed(source: Source, stream: Iterator[Call]) -> Iterator[tuple[int, Call]]:
-        pace = Timeline(origin_ns=source.timeline.at(source.trace.first_ns), start_ns=now_ns, speed=speed)
-        moved = source.timeline.speed == speed
-        return ((call.started_ns if moved else pace.at(call.started_ns), call) for call in stream)
-
-    return heapq.merge(*map(timed, sources, streams), key=itemgetter(0))
 
 
 def _report(tally: Tally, sent: Sent, took_s: float, *, as_json: bool) -> None:
