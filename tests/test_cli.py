@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tallystick.attribution.spend import DIMENSIONS, UnknownDimension, spend
-from tallystick.cli import COMMANDS, cli
-from tallystick.cli.output import Field, emit, money, percent
+from tallystick.cli import COMMANDS, cli, output
+from tallystick.cli.output import Field, count, emit, money, percent, tokens
 from tallystick.cli.when import end_of_hour, moment
 
 SECOND = 1_000_000_000
@@ -263,6 +264,37 @@ def test_money(amount: Decimal | None, shown: str) -> None:
     assert money(amount) == shown
 
 
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (None, "–"),
+        (0, "0"),
+        (9_999, "9,999"),
+        (10_000, "10.0k"),
+        (999_499, "999k"),
+        (999_500, "1.00M"),
+        (-42_480_677, "-42.5M"),
+        (114_729_102, "115M"),
+        (999_500_000, "1.00G"),
+        (12_345_678_901_234, "12,346G"),
+    ],
+)
+def test_tokens(number: int | None, shown: str) -> None:
+    assert tokens(number) == shown
+
+
+@pytest.mark.parametrize("width", [20, 60, 90, 200])
+def test_a_narrow_terminal_never_cuts_a_number(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(output, "console", lambda: Console(file=screen, width=width, force_terminal=False))
+    row = {"name": "a-rather-long-name-of-a-customer", "cost": Decimal("123456789.25"), "calls": 9876543210}
+    emit("table", [row], [*FIELDS, Field("calls", "calls", count, right=True)], {"calls": 111_222_333_444})
+    shown = screen.getvalue()
+    for figure in ("123,456,789.25", "9,876,543,210", "111,222,333,444"):
+        assert figure in shown
+    assert "a-rather-long" in shown
+
+
 def test_a_percentage_is_100_only_when_it_is_all() -> None:
     assert [percent(part) for part in (None, 0, 0.5, 0.97806, 0.99999, 1)] == [
         "–",
@@ -308,6 +340,43 @@ def test_no_name_reaches_the_terminal_as_a_command(capsys: pytest.CaptureFixture
     assert "[bold]x[/bold] [link=http://evil]y" in shown
     assert "unpriced" in shown
     assert "7.00" in shown
+
+
+# --- prices ---
+
+
+def test_prices_are_listed_and_explained() -> None:
+    listed = tallystick("prices", "list", "openai/gpt-5-mini", "--json")
+    row = next(row for row in json.loads(listed.stdout) if row["model"] == "openai/gpt-5-mini")
+    assert {name: Decimal(row[name]) for name in ("input", "cache_read", "output")} == {
+        "input": Decimal("0.25"),
+        "cache_read": Decimal("0.025"),
+        "output": Decimal(2),
+    }
+    explained = json.loads(tallystick("prices", "show", row["price_id"], "--json").stdout)
+    assert explained[0]["price_id"] == row["price_id"]
+    assert Decimal(explained[0]["output_usd_per_million"]) == 2
+    assert explained[0]["source"].startswith("genai-prices")
+    assert row["price_id"] in tallystick("prices", "show", row["price_id"]).stdout
+    for args in (("show", "no,such,price"), ("list", "no-such-model")):
+        result = tallystick("prices", *args)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert args[1] in result.stderr
+
+
+def test_a_file_of_prices_is_checked_and_used(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    text = "prices:\n  models:\n    - model: house-70b\n      per_million_tokens:\n        input: 0.4\n        output: 1.2\n"
+    good.write_text(text)
+    bad.write_text(text.replace("0.4", "cheap"))
+    result = tallystick("prices", "check", str(good))
+    assert (result.returncode, result.stdout) == (0, f"{good}: fine, 1 models priced\n")
+    result = tallystick("prices", "check", str(bad))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"{bad}:5" in result.stderr
+    assert "input" in result.stderr
+    (row,) = json.loads(tallystick("prices", "list", "house-70b", "--config", str(good), "--json").stdout)
+    assert (Decimal(row["input"]), Decimal(row["output"])) == (Decimal("0.4"), Decimal("1.2"))
 
 
 # --- the question ---

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import clickhouse_connect
@@ -26,6 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tallystick import cli
 from tallystick.cli import demo as demo_module
+from tallystick.client import Client
 from tallystick.traffic import DATA
 
 PRICED_AS = {"openai": "openai", "anthropic": "anthropic", "gcp.gemini": "google"}
@@ -346,7 +348,7 @@ def test_the_dearest_come_first_and_the_total_is_of_all(at: Shell, server: Stand
     table = at("costs")
     shown = [line.split() for line in table.out.splitlines() if line.strip()]
     assert "total of 40" in table.out
-    assert shown[-1][3:] == ["40", "320", "–", "–", "0", "97.50", "100.0", "%", "100.0", "%", "100.0", "%"]
+    assert shown[-1][3:] == ["40", "320", "–", "–", "0", "97.50", "100.0", "%", "100.0", "%"]
     assert len([line for line in shown if line[0].startswith("c")]) == 20 + 1  # and the header
     assert "20 more groups are in the total; --limit 0 shows them" in table.err
     assert len(at("costs", "--json").rows) == 40
@@ -484,6 +486,84 @@ def test_something_that_is_no_tallystick_is_told(shell: Shell, server: StandIn) 
     assert result.code == 1
     assert "answered something other than JSON" in result.err
     assert "is this a tallystick server?" in result.err
+
+
+def test_without_a_server_the_directory_itself_is_opened(shell: Shell, server: StandIn, tmp_path: Path) -> None:
+    opened: list[Path] = []
+
+    @contextmanager
+    def open_local(data: Path) -> Iterator[Client]:
+        opened.append(data)
+        with Client(server.url) as client:
+            yield client
+
+    module = ModuleType("tallystick.server")
+    module.open_local = open_local  # type: ignore[attr-defined]
+    shell.monkeypatch.setitem(sys.modules, "tallystick.server", module)
+    data = tmp_path / "ledger"
+    data.mkdir()
+    # What a server that was killed leaves behind names nobody any more.
+    (data / "server.json").write_text('{"url": "http://127.0.0.1:9", "pid": 1}')
+    server.store([{"customer": "acme", "cost_usd": Decimal(2)}])
+    (row,) = shell("costs", "--data", str(data), "--json").rows
+    assert (row["customer"], row["cost_usd"]) == ("acme", "2.000000000000")
+    (data / "server.json").write_text("{broken")
+    assert shell("sql", "SELECT 1 AS x", "--data", str(data), "--json").rows == [{"x": 1}]
+    assert opened == [data, data]
+
+
+# --- keys ---
+
+
+@dataclass
+class KeyInfo:
+    id: str
+    tenant: str
+    operator: bool
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+class KeyStore:
+    """The store's interface, in memory."""
+
+    kept: ClassVar[dict[Path, dict[str, KeyInfo]]] = {}
+
+    def __init__(self, data: Path) -> None:
+        self.infos = self.kept.setdefault(data, {})
+
+    def create(self, tenant: str, operator: bool = False) -> str:
+        info = KeyInfo(f"k{len(self.infos)}", tenant, operator, datetime(2026, 11, 1, tzinfo=UTC))
+        self.infos[info.id] = info
+        return f"ts_secret_{info.id}"
+
+    def list(self) -> list[KeyInfo]:
+        return list(self.infos.values())
+
+    def revoke(self, id: str) -> None:
+        self.infos[id].revoked_at = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+def test_a_key_is_shown_once_and_can_be_revoked(shell: Shell, tmp_path: Path) -> None:
+    module = ModuleType("tallystick.ingest.keys")
+    module.KeyStore = KeyStore  # type: ignore[attr-defined]
+    shell.monkeypatch.setitem(sys.modules, "tallystick.ingest.keys", module)
+    shell.monkeypatch.setenv("TALLYSTICK_DATA", str(tmp_path))
+    assert shell("keys", "create", "--tenant", "acme", "--json").rows == [{"tenant": "acme", "key": "ts_secret_k0"}]
+    plain = shell("keys", "create", "--tenant", "ops", "--operator")
+    assert plain.out == "ts_secret_k1\n"
+    assert shell("keys", "revoke", "k0").code == 0
+    listed = shell("keys", "list", "--json").rows
+    assert [(row["id"], row["tenant"], row["operator"], row["revoked_at"] is not None) for row in listed] == [
+        ("k0", "acme", False, True),
+        ("k1", "ops", True, False),
+    ]
+    for shown in (shell("keys", "list").out, json.dumps(listed)):
+        assert "secret" not in shown
+        assert "acme" in shown
+    unknown = shell("keys", "revoke", "k9")
+    assert unknown.code == 1
+    assert "no key has the id 'k9'" in unknown.err
 
 
 # --- doctor ---

@@ -10,7 +10,7 @@ import click
 from tallystick.attribution.spend import UnknownDimension, check_dimension, spend
 from tallystick.cli.access import Ledger, connect
 from tallystick.cli.options import Form, connected, formatted
-from tallystick.cli.output import Field, count, emit, money, percent, text
+from tallystick.cli.output import Field, count, emit, money, percent, text, tokens
 from tallystick.cli.sql import named
 from tallystick.cli.when import end_of_hour, moment_option
 from tallystick.settings import Settings
@@ -34,8 +34,8 @@ def costs(
 
     Dimensions are customer, feature, agent, team, user, session, service, environment, tenant, provider, model, request_model,
     response_model, operation, service_tier, status, error_type, cache_hit, usage_source, entry, price_id, hour, day, month (UTC)
-    and tag:NAME. Input tokens are those that came from no cache. What has no price is unpriced, never 0: shares of calls and
-    tokens that are priced stand beside every amount.
+    and tag:NAME. Input tokens are those that neither came from a cache (read) nor went into one (write). What has no price is
+    unpriced, never 0: the share of tokens that are priced stands beside every amount.
 
     \b
     tallystick costs --by customer,feature --since 30d
@@ -89,15 +89,15 @@ def coverage(row: dict[str, Any], prefix: str = "") -> tuple[float | None, float
 
 _FIELDS = [
     Field("calls", "calls", count, right=True),
-    Field("input_tokens", "input", count, right=True),
-    Field("cache_read_tokens", "cache read", count, right=True),
-    Field("cache_write_tokens", "cache write", count, right=True),
-    Field("output_tokens", "output", count, right=True),
-    Field("cost_usd", "cost USD", money, right=True),
+    Field("input_tokens", "input", tokens, right=True),
+    Field("cache_read_tokens", "read", tokens, right=True),
+    Field("cache_write_tokens", "write", tokens, right=True),
+    Field("output_tokens", "output", tokens, right=True),
+    Field("cost_usd", "USD", money, right=True),
     Field("share", "share", percent, right=True),
-    Field("calls_priced", "calls priced", percent, right=True),
-    Field("tokens_priced", "tokens priced", percent, right=True),
+    Field("tokens_priced", "priced", percent, right=True),
 ]
+"""Of a table; JSON and CSV have `calls_priced` too, and tokens to the last."""
 
 
 def _figures(row: dict[str, Any], totals: dict[str, Any]) -> dict[str, Any]:
@@ -118,10 +118,10 @@ def _below(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return "no calls in this time"
     first = rows[0]
-    calls, tokens = coverage(first, "all_")
+    calls_priced, tokens_priced = coverage(first, "all_")
     left_out = first["all_groups"] - len(rows)
     lines = [f"{left_out:,} more groups are in the total; --limit 0 shows them"] if left_out else []
-    lines.append(f"{percent(tokens)} of tokens and {percent(calls)} of calls are priced")
+    lines.append(f"{percent(tokens_priced)} of tokens and {percent(calls_priced)} of calls are priced")
     if first["all_priced_calls"] != first["all_calls"]:
         lines[-1] += "; `tallystick prices missing` lists the rest"
     return "\n".join(lines)

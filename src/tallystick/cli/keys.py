@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from tallystick.ingest.keys import KeyStore
 
 
+def _second(value: datetime | None) -> str:
+    return "" if value is None else str(value)[:19]
+
+
+_FIELDS = (
+    Field("id", "id", text),
+    Field("tenant", "tenant", text),
+    Field("operator", "operator", lambda value: "yes" if value else ""),
+    Field("created_at", "created", _second),
+    Field("revoked_at", "revoked", _second),
+)
+
+
 @click.group()
 def keys() -> None:
     """API keys: a key stands for a tenant, and what is sent with it is that tenant's.
@@ -59,18 +72,11 @@ def list_(*, as_json: bool, data: Path | None) -> None:
     \b
     tallystick keys list --json
     """
-    rows = [info._asdict() if hasattr(info, "_asdict") else vars(info) for info in _store(data).list()]
+    rows = [{field.key: getattr(info, field.key) for field in _FIELDS} for info in _store(data).list()]
     if as_json:
         print_json(rows)
-        return
-    fields = [
-        Field("id", "id", text),
-        Field("tenant", "tenant", text),
-        Field("operator", "operator", lambda value: "yes" if value else ""),
-        Field("created_at", "created", _day),
-        Field("revoked_at", "revoked", _day),
-    ]
-    print_table(rows, fields)
+    elif rows:
+        print_table(rows, _FIELDS)
 
 
 @keys.command()
@@ -92,7 +98,3 @@ def _store(data: Path | None) -> "KeyStore":
     from tallystick.ingest.keys import KeyStore
 
     return KeyStore(Settings.load(data=data).data)
-
-
-def _day(value: datetime | str | None) -> str:
-    return "" if value is None else str(value)[:19]

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _WIDE = 1000
 """Columns of a table that goes to a file or pipe: nothing is cut off or wrapped there."""
+
+_NARROW = 14
+"""Characters to which a column of names may be folded."""
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
@@ -54,18 +57,27 @@ def print_csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], fields: Sequence[Field], footer: Mapping[str, Any] | None = None) -> None:
-    """A table for people, as wide as the terminal, unbounded elsewhere."""
+    """A table for people, fitted to the terminal by folding names. A number is never cut: rather the table is too wide."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, show_footer=footer is not None, header_style="bold", footer_style="bold", pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_footer=footer is not None, header_style="bold", footer_style="bold", padding=(0, 1, 0, 0))
+    narrowest = 2
     for field in fields:
-        last = Text(_safe(field.show(footer[field.key]))) if footer is not None and field.key in footer else ""
-        table.add_column(field.title, last, justify="right" if field.right else "left", no_wrap=field.right, overflow="fold")
+        cells = [_safe(field.show(row[field.key])) for row in rows]
+        last = _safe(field.show(footer[field.key])) if footer is not None and field.key in footer else ""
+        natural = max(map(len, [field.title, last, *cells]))
+        least = natural if field.right else min(natural, _NARROW)
+        narrowest += least + 2
+        title, foot = Text(field.title), Text(last)
+        align: Literal["left", "right"] = "right" if field.right else "left"
+        table.add_column(title, foot, justify=align, min_width=least, no_wrap=field.right, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_safe(field.show(row[field.key]))) for field in fields))
-    console().print(table)
+    screen = console()
+    screen.width = max(screen.width, narrowest)
+    screen.print(table, crop=False)
 
 
 def console(stderr: bool = False) -> "Console":
@@ -79,6 +91,15 @@ def console(stderr: bool = False) -> "Console":
 def count(value: int | None) -> str:
     """A whole number with thousands marked; unknown is a dash."""
     return "–" if value is None else f"{value:,}"
+
+
+def tokens(value: int | None) -> str:
+    """A number of tokens to three digits; unknown is a dash."""
+    if value is None or abs(value) < 10_000:
+        return count(value)
+    thousands = 1 if abs(value) < 999_500 else 2 if abs(value) < 999_500_000 else 3
+    scaled = value / 1000**thousands
+    return f"{scaled:,.{max(0, 3 - len(str(int(abs(scaled)))))}f}{'kMG'[thousands - 1]}"
 
 
 def money(value: Decimal | None) -> str:
