@@ -342,43 +342,6 @@ def test_no_name_reaches_the_terminal_as_a_command(capsys: pytest.CaptureFixture
     assert "7.00" in shown
 
 
-# --- prices ---
-
-
-def test_prices_are_listed_and_explained() -> None:
-    listed = tallystick("prices", "list", "openai/gpt-5-mini", "--json")
-    row = next(row for row in json.loads(listed.stdout) if row["model"] == "openai/gpt-5-mini")
-    assert {name: Decimal(row[name]) for name in ("input", "cache_read", "output")} == {
-        "input": Decimal("0.25"),
-        "cache_read": Decimal("0.025"),
-        "output": Decimal(2),
-    }
-    explained = json.loads(tallystick("prices", "show", row["price_id"], "--json").stdout)
-    assert explained[0]["price_id"] == row["price_id"]
-    assert Decimal(explained[0]["output_usd_per_million"]) == 2
-    assert explained[0]["source"].startswith("genai-prices")
-    assert row["price_id"] in tallystick("prices", "show", row["price_id"]).stdout
-    for args in (("show", "no,such,price"), ("list", "no-such-model")):
-        result = tallystick("prices", *args)
-        assert (result.returncode, result.stdout) == (1, "")
-        assert args[1] in result.stderr
-
-
-def test_a_file_of_prices_is_checked_and_used(tmp_path: Path) -> None:
-    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
-    text = "prices:\n  models:\n    - model: house-70b\n      per_million_tokens:\n        input: 0.4\n        output: 1.2\n"
-    good.write_text(text)
-    bad.write_text(text.replace("0.4", "cheap"))
-    result = tallystick("prices", "check", str(good))
-    assert (result.returncode, result.stdout) == (0, f"{good}: fine, 1 models priced\n")
-    result = tallystick("prices", "check", str(bad))
-    assert (result.returncode, result.stdout) == (1, "")
-    assert f"{bad}:5" in result.stderr
-    assert "input" in result.stderr
-    (row,) = json.loads(tallystick("prices", "list", "house-70b", "--config", str(good), "--json").stdout)
-    assert (Decimal(row["input"]), Decimal(row["output"])) == (Decimal("0.4"), Decimal("1.2"))
-
-
 # --- the question ---
 
 

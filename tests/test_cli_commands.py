@@ -512,6 +512,42 @@ def test_without_a_server_the_directory_itself_is_opened(shell: Shell, server: S
     assert opened == [data, data]
 
 
+# --- prices ---
+
+
+def test_prices_are_listed_and_explained(shell: Shell) -> None:
+    row = next(row for row in shell("prices", "list", "openai/gpt-5-mini", "--json").rows if row["model"] == "openai/gpt-5-mini")
+    assert {name: Decimal(row[name]) for name in ("input", "cache_read", "output")} == {
+        "input": Decimal("0.25"),
+        "cache_read": Decimal("0.025"),
+        "output": Decimal(2),
+    }
+    explained = shell("prices", "show", row["price_id"], "--json").rows
+    assert explained[0]["price_id"] == row["price_id"]
+    assert Decimal(explained[0]["output_usd_per_million"]) == 2
+    assert explained[0]["source"].startswith("genai-prices")
+    assert row["price_id"] in shell("prices", "show", row["price_id"]).out
+    for args in (("show", "no,such,price"), ("list", "no-such-model")):
+        result = shell("prices", *args)
+        assert (result.code, result.out) == (1, "")
+        assert args[1] in result.err
+
+
+def test_a_file_of_prices_is_checked_and_used(shell: Shell, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    text = "prices:\n  models:\n    - model: house-70b\n      per_million_tokens:\n        input: 0.4\n        output: 1.2\n"
+    good.write_text(text)
+    bad.write_text(text.replace("0.4", "cheap"))
+    result = shell("prices", "check", str(good))
+    assert (result.code, result.out) == (0, f"{good}: fine, 1 models priced\n")
+    result = shell("prices", "check", str(bad))
+    assert (result.code, result.out) == (1, "")
+    assert f"{bad}:5" in result.err
+    assert "input" in result.err
+    (row,) = shell("prices", "list", "house-70b", "--config", str(good), "--json").rows
+    assert (Decimal(row["input"]), Decimal(row["output"])) == (Decimal("0.4"), Decimal("1.2"))
+
+
 # --- keys ---
 
 
