@@ -19,8 +19,12 @@ from rich.console import Console
 
 from tallystick.attribution.spend import DIMENSIONS, UnknownDimension, spend
 from tallystick.cli import COMMANDS, cli, output
+from tallystick.cli.failure import in_words
 from tallystick.cli.output import Field, count, emit, money, percent, tokens
 from tallystick.cli.when import end_of_hour, moment
+from tallystick.client import Refused, Unreachable
+from tallystick.ingest.errors import DataDirectoryInUse, StoreUnavailable
+from tallystick.settings import BadSetting
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
@@ -205,6 +209,28 @@ def test_what_isnt_foreseen_is_one_line_and_a_traceback_only_on_request() -> Non
         assert result.returncode == 1
         assert ("Traceback" in result.stderr) is traceback
         assert "ZeroDivisionError: division by zero" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said", "hint"),
+    [
+        (DataDirectoryInUse("another process holds /d"), 1, "another process holds /d", "name the server with --url"),
+        (StoreUnavailable("/d can't be used: Read-only file system"), 1, "/d can't be used: Read-only file system", ""),
+        (Unreachable("no server answers at http://x"), 1, "no server answers at http://x", "tallystick up"),
+        (Refused(401, "unauthorized", "unknown key"), 1, "the server refuses: unknown key", "TALLYSTICK_KEY"),
+        (Refused(400, "bad_query", "no such column", "DESCRIBE charges"), 1, "no such column", "DESCRIBE charges"),
+        (PermissionError(13, "Permission denied", "/etc/x"), 1, "Permission denied: /etc/x", ""),
+        (BadSetting("TALLYSTICK_PORT is negative: '-1'"), 2, "TALLYSTICK_PORT is negative: '-1'", ""),
+        (ModuleNotFoundError("No module named 'httpx'", name="httpx"), 1, "httpx is missing", "pip install 'tallystick[server]'"),
+        (ModuleNotFoundError("No module named 'mine'", name="mine"), 1, "No module named 'mine'", "please report it"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_every_error_is_put_in_words(error: Exception, code: int, said: str, hint: str) -> None:
+    shown = in_words(error)
+    assert shown.exit_code == code
+    assert said in shown.message
+    assert hint in getattr(shown, "hint", "")
 
 
 # --- times ---

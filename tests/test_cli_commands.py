@@ -448,6 +448,8 @@ def test_sql_prints_tables_json_and_csv(at: Shell, server: StandIn) -> None:
     table = at("sql", query)
     assert "NULL" in table.out
     assert table.err == "2 rows in 2 ms\n"
+    kinds = "SELECT 0.5::Float64 AS f, [0.5] AS fs, 18446744073709551615 AS u, 1.10::Decimal(9, 2) AS d, NULL AS n, 'x' AS s"
+    assert at("sql", kinds, "--json").rows == [{"f": 0.5, "fs": [0.5], "u": 2**64 - 1, "d": "1.10", "n": None, "s": "x"}]
     nothing = at("sql", "SELECT 1 AS x WHERE 0")
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "0 rows in 2 ms\n")
     assert at("sql", "SELECT 1 AS x WHERE 0", "--json").rows == []

@@ -131,7 +131,7 @@ class Client:
         if response.status_code != 200:
             raise _refusal(response)
         try:
-            return response.json(parse_float=Decimal)
+            return response.json()
         except ValueError:
             raise Refused(
                 200, "not_tallystick", f"{self.url} answered something other than JSON", "is this a tallystick server?"
