@@ -17,10 +17,10 @@ DIMENSIONS: Final[Mapping[str, str]] = {
     **{name: name for name in _COLUMNS},
     "model": "if(response_model != '', response_model, request_model)",
     "hour": "toStartOfHour(started_at)",
-    "day": "toDate(started_at)",
-    "month": "toStartOfMonth(started_at)",
+    "day": "toDate(toStartOfHour(started_at))",
+    "month": "toStartOfMonth(toStartOfHour(started_at))",
 }
-"""What spend can be grouped and filtered by, with its SQL; `tag:NAME` besides. Days and months are UTC's."""
+"""What spend can be grouped and filtered by, with its SQL; `tag:NAME` besides. Days and months are UTC's, made of the hours that the projection keeps."""
 
 _IN_TIME_ORDER: Final = ("hour", "day", "month")
 
