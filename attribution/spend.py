@@ -20,7 +20,10 @@ DIMENSIONS: Final[Mapping[str, str]] = {
     "day": "toDate(toStartOfHour(started_at))",
     "month": "toStartOfMonth(toStartOfHour(started_at))",
 }
-"""What spend can be grouped and filtered by, with its SQL; `tag:NAME` besides. Days and months are UTC's, made of the hours that the projection keeps."""
+"""What spend can be grouped and filtered by, with its SQL; `tag:NAME` besides.
+
+Days and months are UTC's, and made of hours, for the ledger's projection keeps nothing finer.
+"""
 
 _IN_TIME_ORDER: Final = ("hour", "day", "month")
 
