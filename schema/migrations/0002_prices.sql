@@ -24,4 +24,5 @@ CREATE TABLE IF NOT EXISTS prices
     note String
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (book, provider, request_model, response_model, service_tier, valid_from);
+ORDER BY (book, provider, request_model, response_model, service_tier, valid_from)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
