@@ -131,6 +131,8 @@ def history(target: Target, prices: UserPrices, known: Mapping[str, str], list_v
     previous: object = None
     for moment in _boundaries(target, prices):
         days = [(start, quote(target, prices, known, at)) for start, at in _times_of_day(target.listed, moment)]
+        if all(q == days[0][1] for _, q in days):
+            days = days[:1]
         if days == previous or (not found and not any(q for _, q in days)):
             continue
         previous = days
