@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tallystick.attribution.prices import PriceBook, Seen
+from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import PriceFileError, UserPrices, load_prices, load_prices_file
+from tallystick.schema.models import Seen
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "prices.example.yaml"
 

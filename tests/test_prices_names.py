@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tallystick.attribution.prices import PriceBook, Seen
+from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import load_prices
 from tallystick.attribution.prices_names import collapsed, provider_id, service_tier
+from tallystick.schema.models import Seen
 
 BOOK = PriceBook()
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -98,6 +99,7 @@ SEEN = [
     ("deepseek", "deepseek/deepseek-chat", "", "", "deepseek/deepseek-chat"),
     ("", "deepseek-chat", "", "", "deepseek/deepseek-chat"),
     ("", "deepseek-r1-distill-qwen-7b", "", "", None),
+    ("", "codestral", "", "", None),
     ("vllm", "deepseek-r1", "", "", None),
     ("ollama", "llama3.1", "", "", None),
     ("openai", "meta-llama/Llama-3.1-8B-Instruct", "", "", None),

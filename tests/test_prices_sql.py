@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from genai_prices import calc_price
 from genai_prices.data import providers
 from genai_prices.data_units import unit_data
 from genai_prices.types import ModelInfo, ModelPrice, Provider, StartDateConstraint, TieredPrices, TimeOfDateConstraint, Usage
@@ -16,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tallystick.schema
-from tallystick.attribution.prices import PriceBook, PriceRow, Seen
+from tallystick.attribution.prices import PriceBook, PriceRow
 from tallystick.attribution.prices_file import load_prices
+from tallystick.schema.models import Seen
 
 SCHEMA = Path(tallystick.schema.__file__).parent
 ALWAYS = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -389,6 +391,34 @@ def test_discounts_are_for_list_prices_and_markups_for_all(price: Price) -> None
     assert "+file@" in found[1][0].split(",")[0]
 
 
+def test_discounts_markups_and_factors_hold_between_their_dates(price: Price) -> None:
+    dates = {"from": "2026-03-01", "until": "2026-04-01"}
+    rules: list[tuple[str, dict[str, object], str, Decimal]] = [
+        ("discounts", {"percent": 10}, "", Decimal("1.125")),
+        ("markups", {"percent": 10}, "", Decimal("1.375")),
+        ("service_tiers", {"service_tier": "scale", "factor": 3}, "scale", Decimal("3.75")),
+    ]
+    for kind, rule, tier, inside in rules:
+        book = user_book(**{kind: [rule | dates]})
+        days = [datetime(2026, *day, tzinfo=UTC) for day in [(2, 28), (3, 1), (3, 31), (4, 1)]]
+        found = price(book, [own("gpt-5", day, tier, "openai", input_tokens=1_000_000) for day in days])
+        assert [cost for _, cost in found] == [Decimal("1.25"), inside, inside, Decimal("1.25")], kind
+
+
+def test_a_model_offered_by_another_provider_has_that_lists_base_price_only(price: Price) -> None:
+    tokens = Tokens(1000, 200, output_tokens=300)
+    for model in ("gpt-5", "claude-sonnet-4-5"):
+        for tier in ("", "flex", "batch", "priority"):
+            context = {"service_tier": tier, "processing": tier}
+            right = calc_price(
+                genai_usage(tokens), model, provider_id="azure", genai_request_timestamp=ALWAYS, price_context=context
+            ).total_price
+            [(price_id, cost)] = price(BOOK, [Call(Seen("azure", model, "", tier), ALWAYS, tokens)])
+            assert cost == right
+            assert price_id.endswith(f",service_tier={tier},at=base" if tier else ",from=always")
+            assert f",azure,{model},as=" in price_id
+
+
 def test_price_per_request_and_a_free_model(price: Price) -> None:
     book = user_book(models=[ACME | {"per_request": "0.005"}, {"model": "gift-*", "per_request": 0}])
     assert cost_of(price, book, own("acme-7b", input_tokens=1_000_000)) == Decimal("2.005")
@@ -402,11 +432,36 @@ def test_rows_of_another_book_are_not_used_but_explain_their_price_ids(price: Pr
     assert [old_cost, new_cost] == [2, 7]
     assert old.id != new.id
     assert old_id != new_id
-    query = (SCHEMA / "sql" / "price_by_id.sql").read_text()
-    [row] = chdb_client.query(query, parameters={"price_id": old_id}).named_results()
+    [row] = explained(chdb_client, old_id)
     assert row["book"] == old.id
-    assert row["rates"][0] == Decimal("0.000002")
+    assert row["input_usd_per_million"] == 2
     assert new.find(old_id) is None
+
+
+def explained(client: Client, price_id: str) -> list[dict[str, object]]:
+    query = (SCHEMA / "sql" / "price_by_id.sql").read_text()
+    return list(client.query(query, parameters={"price_id": price_id}).named_results())
+
+
+def test_a_price_id_in_the_ledger_reads_as_the_book_states_it(price: Price, chdb_client: Client) -> None:
+    at = datetime(2026, 11, 1, 2, tzinfo=UTC)
+    tokens = Tokens(500_000, output_tokens=1)
+    seen = [
+        ("openai", "gpt-6-sol"),
+        ("deepseek", "deepseek-v4-pro"),
+        ("perplexity", "sonar-pro"),
+        ("openai", "gpt-4o-audio-preview"),
+    ]
+    for price_id, _ in price(BOOK, [Call(Seen(*names, "", ""), at, tokens) for names in seen]):
+        stated = BOOK.find(price_id)
+        assert stated is not None
+        rates = stated.usd_per_million(price_id)
+        [row] = explained(chdb_client, price_id)
+        assert {bucket: row.get(f"{bucket}_usd_per_million", row["request_usd"]) for bucket in rates} == rates
+        assert (row["price_id"], row["model"]) == (price_id, stated.price_key)
+        assert str(row["valid_from"])[:19] == str(stated.valid_from)[:19]
+        assert len(set(rates.values())) > 1
+    assert explained(chdb_client, "nonsense") == []
 
 
 def test_writing_rows_twice_changes_nothing(price: Price, chdb_client: Client) -> None:
@@ -426,6 +481,8 @@ def test_time_of_day_stands_in_the_price_id(price: Price) -> None:
     found = price(BOOK, calls)
     assert [price_id.partition("utc=")[2] for price_id, _ in found] == ["00:00", "00:30", "00:30", "16:30"]
     assert found[0][1] == found[3][1] != found[1][1] == found[2][1]
+    flat = user_book(models=[{"provider": "deepseek", "model": "deepseek-chat", "per_million_tokens": {"input": 1}}])
+    assert {(price_id.rpartition(",")[2], cost) for price_id, cost in price(flat, calls)} == {("from=always", Decimal(1))}
 
 
 def test_dearest_possible_prices_do_not_break_a_batch(price: Price) -> None:
