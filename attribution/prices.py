@@ -25,18 +25,10 @@ from tallystick.attribution.prices_names import (
     service_tier,
     undated,
 )
+from tallystick.schema.models import Seen
 
 _RULES: Final = 1
 """Raised whenever the way in which prices are found or compiled changes, so that rows of the older way are not used any more."""
-
-
-class Seen(NamedTuple):
-    """What spans say of a model. '' is unknown."""
-
-    provider: str
-    request_model: str
-    response_model: str
-    service_tier: str
 
 
 class PriceRow(NamedTuple):

@@ -14,10 +14,7 @@ COLUMNS: Final = (
     "start_time_unix_nano UInt64, end_time_unix_nano UInt64, attributes {kv}, "
     "events Array(Tuple(time_unix_nano UInt64, name String, attributes {kv})), "
     "status Tuple(message String, code Int32))))))))))"
-).format(
-    kv="Array(Tuple(key String, value Tuple(string_value String, bool_value Bool, int_value Int64, double_value Float64, "
-    "array_value Tuple(values Array(Tuple(string_value String))))))"
-)
+).format(kv="Array(Tuple(key String, value String))")
 """The ClickHouse type of a `Batch`: one column."""
 
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib.resources import files
+from typing import Final
 
 from tallystick.schema.dialects import (
     COUNTS,
@@ -15,6 +16,14 @@ from tallystick.schema.dialects import (
 )
 
 
+_TEXT: Final = "if(startsWith(v, '\\n'), substring(v, multiIf(length(v) < 130, 3, length(v) < 16387, 4, length(v) < 2097156, 5, 6)), '')"
+"""SQL: the text in an AnyValue `v` as it stands on the wire: tag, length (a varint), text."""
+
+_SEVENS: Final = " + ".join(f"bitAnd(bitShiftRight(reinterpretAsUInt64(substring(v, 2, 8)), {i}), {127 << 7 * i})" for i in range(7))
+_INTEGER: Final = f"if(length(v) > 8, -1, toFloat64({_SEVENS}))"
+"""SQL: the integer in an AnyValue, a varint of seven bits a byte; longer ones are negative or beyond any count."""
+
+
 @cache
 def normalise_sql(source: str) -> str:
     """SELECT over `source` (a table of envelopes) that yields the columns of `staged`: one row for each span that is or claims to be a model call."""
@@ -25,12 +34,14 @@ def normalise_sql(source: str) -> str:
             quote(d.bare), str(LAYERS[d.layer]), quote("content" if d.layer == "native" else "chunk"),
             str(int(d.input_excludes_cache == "any")), quote("" if d.input_excludes_cache == "any" else d.input_excludes_cache),
             str(int(d.zero == "unknown")), str(int(d.absent == "zero")), str(int(d.estimates == "streams")), quote(d.finish),
-            str(int(d.dialect == "langfuse")),
+            str(int(d.dialect == "langfuse")), str(int(d.scope != "")),
         )
         for d in known
     ]  # fmt: skip
     values = {
         "source": source,
+        "v.text": _TEXT,
+        "v.integer": _INTEGER,
         "dialects": "[" + ", ".join(f"({', '.join(row)})" for row in rows) + "]",
         "prefixes": "[" + ", ".join(quote(d.scope[1:] + "\n" if d.scope.startswith("=") else d.scope) for d in known) + "]",
         "first_number": str(table.first_number),
@@ -39,7 +50,7 @@ def normalise_sql(source: str) -> str:
         "counts": ", ".join(f"accurateCastOrNull(numbers[{place_expression(column)}], 'Int64')" for column in COUNTS),
         "usage_names": ", ".join(f"[{', '.join(map(quote, names))}]" for names in usage_names()),
     }
-    values |= {f"text.{column}": f"strings[{place_expression(column)}]" for column in table.texts}
+    values |= {f"text.{column}": f"texts[{place_expression(column)}]" for column in table.texts}
     values |= {f"number.{column}": f"numbers[{place_expression(column)}]" for column in table.numbers}
     sql = files(__package__).joinpath("sql/normalise.sql").read_text(encoding="utf-8")
     for name, expression in values.items():

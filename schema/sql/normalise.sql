@@ -14,56 +14,63 @@ scopes AS
     SELECT
         request,
         -- service, environment (two names), process (three), then what stands on the resource as on a span
-        arrayMap(n -> resource_spans.resource.attributes.value.string_value[indexOf(resource_spans.resource.attributes.key, n)],
+        arrayMap(v -> {{v.text}}, arrayMap(n -> resource_spans.resource.attributes.value[indexOf(resource_spans.resource.attributes.key, n)],
             ['service.name', 'deployment.environment.name', 'deployment.environment', 'service.instance.id', 'host.name', 'service.name',
              'tallystick.tenant', 'tallystick.customer', 'tallystick.feature', 'tallystick.agent', 'tallystick.team', 'tallystick.user',
-             'tallystick.session']) AS resource,
-        arrayFilter((v, k) -> startsWith(k, 'tallystick.tag.'), resource_spans.resource.attributes.value.string_value, resource_spans.resource.attributes.key) AS resource_tag_values,
-        arrayFilter(k -> startsWith(k, 'tallystick.tag.'), resource_spans.resource.attributes.key) AS resource_tag_keys,
+             'tallystick.session'])) AS resource,
+        arrayFilter(a -> startsWith(a.1, 'tallystick.tag.'), resource_spans.resource.attributes) AS resource_tags,
         arrayJoin(resource_spans.scope_spans) AS scope_spans
     FROM resources
 ),
 recognised AS
 (
     SELECT
-        request, resource, resource_tag_keys, resource_tag_values, scope_spans,
+        request, resource, resource_tags, scope_spans,
         {{dialects}}[arrayFirstIndex(p -> startsWith(concat(scope_spans.scope.name, '\n'), p), {{prefixes}})] AS dialect
     FROM scopes
 ),
 spans AS
 (
-    SELECT request, resource, resource_tag_keys, resource_tag_values, dialect, left(scope_spans.scope.name, 128) AS scope, arrayJoin(scope_spans.spans) AS span
+    SELECT request, resource, resource_tags, dialect, left(scope_spans.scope.name, 128) AS scope, arrayJoin(scope_spans.spans) AS span
     FROM recognised
 ),
 attributes AS
 (
     SELECT
-        request, resource, resource_tag_keys, resource_tag_values, dialect, scope, span,
-        span.attributes.key AS keys,
-        span.attributes.value.string_value AS strings,
-        span.attributes.value.array_value.values.string_value AS lists,
-        if(dialect.1 = '', span.attributes.key,
-           arrayMap(k -> if(position(k, '.') = 0, concat(dialect.1, ':', k), k), span.attributes.key)) AS names,
-        arrayMap((s, i, d, b) -> multiIf(s = '', i + d + b, lower(s) = 'true', 1, lower(s) = 'false', 0, toFloat64OrNull(s)),
-            span.attributes.value.string_value, span.attributes.value.int_value, span.attributes.value.double_value, span.attributes.value.bool_value) AS numbers,
+        *,
+        arrayMap(n -> {{rank}}, if(dialect.1 = '', span.attributes.key,
+            arrayMap(k -> if(position(k, '.') = 0, concat(dialect.1, ':', k), k), span.attributes.key))) AS wanted,
         arrayFirstIndex(n -> n IN ('First Token Stream Event', 'gen_ai.content.completion.chunk'), span.events.name) AS token_event,
         indexOf(span.events.name, 'exception') AS exception_event
     FROM spans
+),
+texts AS
+(
+    SELECT *, arrayMap((r, v) -> if(r = 0, '', {{v.text}}), wanted, span.attributes.value) AS texts
+    FROM attributes
 ),
 -- Rank of an attribute in the upper half, its place in the span in the lower: the preferred one of each column comes first.
 -- A text that is empty says nothing.
 ranked AS
 (
     SELECT
-        *,
-        arraySort(arrayMap((r, s, l, i) -> if(r = 0 OR (r < {{first_number}} AND s = '' AND empty(l)), 0, bitOr(bitShiftLeft(toUInt64(r), 32), i)),
-            arrayMap(n -> {{rank}}, names), strings, lists, arrayEnumerate(keys))) AS ranks
-    FROM attributes
+        * EXCEPT (wanted),
+        arraySort(arrayMap((r, t, v, i) -> if(r = 0 OR (r < {{first_number}} AND t = '' AND NOT startsWith(v, '*')), 0, bitOr(bitShiftLeft(toUInt64(r), 32), i)),
+            wanted, texts, span.attributes.value, arrayEnumerate(wanted))) AS ranks,
+        arrayMap((r, t, v) -> multiIf(
+            r < {{first_number}}, NULL,
+            startsWith(v, '\x18'), {{v.integer}},
+            startsWith(v, '!'), reinterpretAsFloat64(substring(v, 2, 8)),
+            startsWith(v, '\x10'), toFloat64(v = '\x10\x01'),
+            lower(t) = 'true', 1,
+            lower(t) = 'false', 0,
+            toFloat64OrNull(t)), wanted, texts, span.attributes.value) AS numbers
+    FROM texts
 ),
 placed AS
 (
     SELECT
-        * EXCEPT (ranks, names),
+        * EXCEPT (ranks),
         arrayMap(r -> toUInt8(bitShiftRight(r, 37)), ranks) AS columns,
         arrayMap(r -> toUInt32(bitAnd(r, 0xFFFFFFFF)), ranks) AS places
     FROM ranked
@@ -71,19 +78,17 @@ placed AS
 looked_up AS
 (
     SELECT
-        request, resource, dialect, strings, numbers, columns, places,
+        request, resource, dialect, texts, numbers, columns, places,
         (span.trace_id, span.span_id, span.parent_span_id, scope) AS origin,
         span.name AS span_name,
         span.start_time_unix_nano AS start_ns,
         span.end_time_unix_nano AS end_ns,
         span.status.code AS status_code,
-        if(request.2, strings[indexOf(keys, 'tallystick.tenant')], '') AS said_tenant,
-        if(arrayExists(k -> startsWith(k, 'tallystick.tag.'), keys),
-           (arrayConcat(resource_tag_keys, arrayFilter(k -> startsWith(k, 'tallystick.tag.'), keys)),
-            arrayConcat(resource_tag_values, arrayFilter((v, k) -> startsWith(k, 'tallystick.tag.'), strings, keys))),
-           (resource_tag_keys, resource_tag_values)) AS tags,
+        if(arrayExists(k -> startsWith(k, 'tallystick.tag.'), span.attributes.key),
+           arrayConcat(resource_tags, arrayFilter(a -> startsWith(a.1, 'tallystick.tag.'), span.attributes)), resource_tags) AS tags,
         {{text.span_kind}} AS span_kind,
-        {{text.operation_name}} AS operation_name,
+        -- A call that failed early may have nothing but the name that the conventions ask for: operation and model.
+        firstNonDefault({{text.operation_name}}, if(dialect.11 AND {{text.span_kind}} = '', extract(span.name, '^(chat|text_completion|embeddings|generate_content) \\S+$'), '')) AS operation_name,
         {{text.provider}} AS provider,
         {{text.answer}} AS answer,
         {{text.usage_text}} AS usage_text,
@@ -91,12 +96,12 @@ looked_up AS
         {{text.log_kind}} AS log_kind,
         [{{counts}}] AS counts,
         if(token_event = 0, 0, span.events.time_unix_nano[token_event]) AS token_event_ns,
-        if(exception_event = 0, ('', ''),
-           (span.events.attributes.value.string_value[exception_event][indexOf(span.events.attributes.key[exception_event], 'exception.type')],
-            left(span.events.attributes.value.string_value[exception_event][indexOf(span.events.attributes.key[exception_event], 'exception.message')], 120))) AS exception,
-        exception_event > 0 OR status_code = 2 AS has_trouble,
+        if(exception_event = 0, [], arrayMap(v -> left({{v.text}}, 120), arrayMap(n -> span.events.attributes.value[exception_event][indexOf(span.events.attributes.key[exception_event], n)],
+            ['exception.type', 'exception.message']))) AS exception,
+        exception_event > 0 OR span.status.code = 2 AS has_trouble,
         if(span.status.code = 2, left(span.status.message, 120), '') AS status_message,
-        {{text.finish}} != '' OR arrayExists(x -> x != '', lists[{{place.finish}}]) AS finished
+        -- A list is there and more than one empty text.
+        {{text.finish}} != '' OR length(span.attributes.value[{{place.finish}}]) > 6 AS finished
     FROM placed
 ),
 -- What stands inside JSON texts: the request's parameters, the provider's answer, free metadata.
@@ -120,11 +125,11 @@ counted AS
         -- Audio is counted under one name in both directions.
         if(usage_text = '', counts, arrayMap((c, n) -> coalesce(c, n), counts,
             arrayMap((names, pairs) -> toInt64OrNull(arrayFirst(p -> has(names, p[1]), pairs)[2]), [{{usage_names}}],
-                arrayResize([extractAllGroupsVertical(
+                arrayWithConstant(10, extractAllGroupsVertical(
                     replaceRegexpOne(replaceRegexpOne(usage_text,
                         '((?:prompt|input)_tokens?_details["\']: ?\\{[^{}]*?["\'])audio', '\\1input_audio'),
                         '((?:completion|output)_tokens?_details["\']: ?\\{[^{}]*?["\'])audio', '\\1output_audio'),
-                    '["\'](\\w+)["\']: ?(\\d+)')], 10, extractAllGroupsVertical('', '(a)(b)'))))) AS said
+                    '["\'](\\w+)["\']: ?(\\d+)'))))) AS said
     FROM read
     WHERE multiIf(
         span_kind IN ('LLM', 'EMBEDDING', 'RERANKER', 'generation', 'embedding', 'llm', 'llm_request'), 1,
@@ -138,8 +143,8 @@ counted AS
 judged AS
 (
     SELECT
-        * EXCEPT (exception, status_message, span_name, operation_name, answered),
-        answered,
+        * EXCEPT (exception, status_message, operation_name, answer_id),
+        left(firstNonDefault({{text.response_id}}, answer_id), 256) AS response_id,
         coalesce(said[4], said[5] + said[6], said[5], said[6]) AS write_count,
         multiIf(
             span_kind IN ('EMBEDDING', 'embedding') OR operation_name IN ('embeddings', 'embedding') OR endsWith(span_kind, '.doEmbed'), 'embeddings',
@@ -148,8 +153,8 @@ judged AS
             operation_name IN ('rerank', 'reranking') OR span_kind = 'RERANKER', 'rerank',
             'chat') AS operation,
         -- The kind of failure, from its type; from its message only where the type says nothing.
-        multiIf(dialect.10, '', error_type NOT IN ('', '_OTHER'), error_type, exception.1) AS trouble_type,
-        firstNonDefault(exception.2, status_message, error_type) AS trouble_text,
+        multiIf(dialect.10, '', error_type NOT IN ('', '_OTHER'), error_type, exception[1]) AS trouble_type,
+        firstNonDefault(exception[2], status_message, error_type) AS trouble_text,
         if(log_kind = 'log' AND {{number.log_duration}} BETWEEN 0 AND 604800, toUInt64({{number.log_duration}} * 1e9), NULL) AS log_ns,
         multiIf(
             {{number.said_ttft_s}} BETWEEN 0 AND 604800, toInt64({{number.said_ttft_s}} * 1e9),
@@ -202,7 +207,7 @@ SELECT
         arrayExists(n -> n < 0, said), 'negative token count',
         arrayExists(n -> n > 1000000000, said), 'absurd token count (over 1e9)',
         '') AS problem,
-    firstNonDefault(said_tenant, if(request.2, resource[7], ''), request.4) AS tenant,
+    firstNonDefault(if(request.2, firstNonDefault({{text.tenant}}, resource[7]), ''), request.4) AS tenant,
     fromUnixTimestamp64Nano(toInt64(begin_ns), 'UTC') AS started_at,
     toUInt64(end_ns - begin_ns) AS duration_ns,
     if(streamed AND first_token_ns BETWEEN 1 AND 604800000000000, toUInt64(first_token_ns), NULL) AS ttft_ns,
@@ -210,7 +215,8 @@ SELECT
     toFixedString(left(origin.1, 16), 16) AS trace_id,
     toFixedString(left(origin.2, 8), 8) AS span_id,
     toFixedString(left(origin.3, 8), 8) AS parent_span_id,
-    left(firstNonDefault({{text.response_id}}, answer_id), 256) AS response_id,
+    response_id,
+    if(response_id = '', 0, xxHash32(response_id)) AS response_key,
     firstNonDefault(resource[4], resource[5], resource[6]) AS process,
     origin.4 AS scope,
     dialect.2 AS layer,
@@ -223,9 +229,10 @@ SELECT
     left(firstNonDefault({{text.session}}, meta[6], resource[13]), 256) AS session,
     left(resource[1], 256) AS service,
     left(firstNonDefault(resource[2], resource[3]), 256) AS environment,
-    mapFromArrays(arrayMap(k -> substring(k, 16, 128), tags.1), arrayMap(v -> left(v, 256), tags.2)) AS tags,
+    mapFromArrays(arrayMap(a -> substring(a.1, 16, 128), tags), arrayMap(v -> left({{v.text}}, 256), tags.2)) AS tags,
     left(lower(if(startsWith(span_kind, 'ai.'), splitByChar('.', provider)[1], provider)), 128) AS provider,
-    left(firstNonDefault({{text.request_model}}, asked[1], {{text.response_model}}, answered[1]), 256) AS request_model,
+    left(firstNonDefault({{text.request_model}}, asked[1], {{text.response_model}}, answered[1],
+        if(dialect.11, extract(span_name, '^(?:chat|text_completion|embeddings|generate_content) (\\S+)$'), '')), 256) AS request_model,
     left(firstNonDefault({{text.response_model}}, answered[1]), 256) AS response_model,
     operation,
     left(lower(firstNonDefault({{text.service_tier}}, answered[2], JSONExtractString({{text.parameters}}, 'service_tier'))), 64) AS service_tier,

@@ -1,0 +1,212 @@
+"""The writer: payloads in, ledger rows out. The spans themselves are only ever touched by the engine."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
+from tallystick.ingest.migrate import statements
+from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
+from tallystick.ingest.store import read_sql
+from tallystick.schema.dialects import quote
+from tallystick.schema.envelope import COLUMNS, envelope
+from tallystick.schema.models import Seen
+from tallystick.schema.normalise import normalise_sql
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+_WITHIN_S: Final = 120
+"""Two spans of one call start within this many seconds of each other."""
+
+_SESSION: Final = {
+    # Analysing the statements costs more than running them on a small batch; these searches find nothing in them.
+    "optimize_and_compare_chain": 0,
+    "optimize_extract_common_expressions": 0,
+    "optimize_min_equality_disjunction_chain_length": 1000,
+    "compile_expressions": 0,
+    # A batch goes in as one part for each month, or not at all.
+    "min_insert_block_size_rows": 10_000_000,
+    "min_insert_block_size_bytes": 0,
+    "max_insert_block_size": 10_000_000,
+    "max_partitions_per_insert_block": 0,
+}
+
+_UNREADABLE: Final = ("PROTOBUF", "CANNOT_PARSE", "INCORRECT_DATA", "ATTEMPT_TO_READ_AFTER_EOF", "CANNOT_READ_ALL_DATA", "UNKNOWN_PROTOBUF_FORMAT")
+
+_WHO: Final = ("customer", "feature", "agent", "team", "user", "session")
+
+_WORK_TABLES: Final = ("staged", "near", "rivals", "lost", "heirs")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One accepted request: a checked payload and what it must not be trusted for."""
+
+    data: bytes
+    spans: int
+    tenant: str
+    received_ns: int
+    operator: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of a request's spans. rejected: reason → number; calls: spans that are model calls, repeated or not."""
+
+    calls: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Written:
+    """What became of a batch. entered: new calls; voided: stored calls that a better span replaced; doubled: spans of calls that stand already."""
+
+    outcomes: list[Outcome]
+    entered: int
+    voided: int
+    doubled: int
+
+
+class Prices(Protocol):
+    """The price book, as far as the writer needs it."""
+
+    @property
+    def id(self) -> str:
+        """The book's version, under which its rows stand."""
+        ...
+
+    def rows(self, seen: Iterable[Seen]) -> Sequence[Sequence[Any]]:
+        """Rows of table `prices` for models as seen; none for those without a price."""
+        ...
+
+
+class Writer:
+    """Writes batches through one connection, from one thread."""
+
+    def __init__(self, client: "Client", prices: Prices) -> None:
+        self._client = client
+        self._prices = prices
+        self._priced: set[Seen] = set()
+        for name, value in _SESSION.items():
+            client.command(f"SET {name} = {value}")
+        script = read_sql("work").replace("{{envelopes}}", COLUMNS).replace("{{normalise}}", normalise_sql("work.otlp_in"))
+        for statement in statements(script.replace("{{rivals}}", read_sql("rivals"))):
+            client.command(statement)
+        self._scopes = Scopes(client.query(read_sql("scopes")).result_rows)
+        self._sql = {name: read_sql(name) for name in ("survey", "near", "repeats", "rivals", "suspects", "enter", "void", "cost", "cost_join")}
+        self._decode = {
+            "format_schema_source": "string",
+            "format_schema": files("tallystick.schema").joinpath("otlp.proto").read_text(encoding="utf-8"),
+            "format_schema_message_name": "Batch",
+            "query_plan_enable_optimizations": 0,
+        }
+
+    def write(self, items: Sequence[Item]) -> Written:
+        """Enter a batch; on return it is on disk. Raises PoisonBatch or StoreUnavailable; what was entered until then isn't doubled by a repetition."""
+        try:
+            return self._write(items)
+        except ClickHouseError as error:
+            text = str(error)
+            if any(name in text for name in _UNREADABLE):
+                raise PoisonBatch(text[:500]) from error
+            raise StoreUnavailable(text[:500]) from error
+
+    def _write(self, items: Sequence[Item]) -> Written:
+        for table in _WORK_TABLES:
+            self._client.command(f"TRUNCATE TABLE work.{table}")
+        self._stage(items)
+        survey = self._client.query(self._sql["survey"]).result_rows
+        outcomes = [Outcome() for _ in items]
+        seen: set[Seen] = set()
+        for number, problem, tenant, process, scope, provider, request_model, response_model, service_tier, spans in survey:
+            if problem:
+                rejected = outcomes[number].rejected
+                rejected[problem] = rejected.get(problem, 0) + spans
+            else:
+                outcomes[number].calls += spans
+                seen.add(Seen(provider, request_model, response_model, service_tier))
+                self._scopes.note(tenant, process, scope)
+        calls = sum(outcome.calls for outcome in outcomes)
+        if not calls:
+            return Written(outcomes, 0, 0, 0)
+        self._price(seen)
+        mixed = self._scopes.mixed({(row[2], row[3]) for row in survey})
+        self._find_near(mixed)
+        verdict, entered = Verdict(), calls
+        if mixed or self._client.query(self._sql["repeats"]).first_row[0]:
+            self._client.command(f"INSERT INTO work.rivals {self._sql['rivals']}")
+            new = int(self._client.query("SELECT count() FROM work.rivals WHERE NOT stored").first_row[0])
+            verdict = judge(_rival(row) for row in self._client.query(self._sql["suspects"]).result_rows)
+            entered = new - sum(not stored for stored in verdict.lost.values())
+        if entered or verdict.lost:
+            self._enter(verdict)
+        return Written(outcomes, entered, sum(verdict.lost.values()), calls - entered)
+
+    def _stage(self, items: Sequence[Item]) -> None:
+        batch = b"".join(
+            envelope(item.data, tenant=item.tenant, received_unix_nano=item.received_ns, number=number, operator=item.operator)
+            for number, item in enumerate(items)
+        )
+        self._client.raw_insert("work.otlp_in", ["envelopes"], batch, fmt="ProtobufSingle", settings=self._decode)
+
+    def _price(self, seen: set[Seen]) -> None:
+        """Give prices to models that are seen for the first time."""
+        new = seen - self._priced
+        rows = self._prices.rows(sorted(new)) if new else []
+        if rows:
+            self._client.insert("prices", rows)
+        self._priced |= new
+
+    def _find_near(self, mixed: set[tuple[str, str]]) -> None:
+        processes = ", ".join(f"({quote(tenant)}, {quote(process)})" for tenant, process in sorted(mixed))
+        condition = f"OR (tenant, process) IN ({processes})" if mixed else ""
+        self._client.command(self._sql["near"].replace("{{within_s}}", str(_WITHIN_S)).replace("{{processes}}", condition))
+
+    def _enter(self, verdict: Verdict) -> None:
+        unseen = "(tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'call')"
+        who, join = ", ".join(f"s.{name}" for name in _WHO), self._sql["cost_join"].replace("{book:String}", quote(self._prices.id))
+        if verdict.lost:
+            self._client.insert("work.lost", [(*identity, stored) for identity, stored in verdict.lost.items()])
+            unseen += " AND (tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.lost)"
+        if verdict.heirs:
+            self._client.insert("work.heirs", [(*identity, *inherited) for identity, inherited in verdict.heirs.items()])
+            who = ", ".join(f"if(h.span_id = s.span_id, h.{name}, s.{name})" for name in _WHO)
+            join += " LEFT JOIN work.heirs AS h ON s.tenant = h.tenant AND s.trace_id = h.trace_id AND s.span_id = h.span_id"
+        sql = self._sql["enter"]
+        for name, text in {"who": who, "cost": self._sql["cost"], "unseen": unseen, "join": join}.items():
+            sql = sql.replace("{{" + name + "}}", text)
+        self._client.command(sql + (self._sql["void"] if any(verdict.lost.values()) else ""))
+
+
+class Scopes:
+    """Which instrumentations meter which process: where there are two, one call may be told of twice in different traces."""
+
+    _MOST: Final = 100_000
+
+    def __init__(self, known: Iterable[Sequence[str]]) -> None:
+        self._of: dict[tuple[str, str], set[str]] = {}
+        for tenant, process, scope in known:
+            self.note(tenant, process, scope)
+
+    def note(self, tenant: str, process: str, scope: str) -> None:
+        self._of.setdefault((tenant, process), set()).add(scope)
+        if len(self._of) > self._MOST:
+            del self._of[next(iter(self._of))]
+
+    def mixed(self, processes: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of `processes`, (tenant, process), that more than one instrumentation meters."""
+        return {process for process in processes if len(self._of.get(process, ())) > 1}
+
+
+def _rival(row: Sequence[Any]) -> Rival:
+    (
+        stored, tenant, trace_id, span_id, parent, response_id, process, service, scope, layer, is_log, begin, end, model, total, output, source, detail, *who,
+    ) = row  # fmt: skip
+    return Rival(
+        bool(stored), Identity(tenant, trace_id, span_id), parent, response_id, process, service, scope, layer, bool(is_log), begin, end, model, total,
+        output, source, detail, tuple(who),
+    )  # fmt: skip

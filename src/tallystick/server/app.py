@@ -1,0 +1,145 @@
+"""The HTTP application: routes, and one shape for every error."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Any, Final
+
+import anyio
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from tallystick.attribution.user_sql import READER_SETTINGS, BadQuery, run
+from tallystick.ingest.committer import Committer
+from tallystick.ingest.errors import StoreError
+from tallystick.ingest.payload import PayloadError
+from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
+from tallystick.ingest.store import Store
+from tallystick.server.auth import Door
+
+log = logging.getLogger(__name__)
+
+_READERS: Final = 4
+"""Queries that run at one time; further ones wait."""
+
+
+class SqlQuestion(BaseModel):
+    """One SELECT over `charges`; `params` bind to its `{name:Type}`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(examples=["SELECT customer, sum(cost_usd) AS cost FROM charges GROUP BY customer ORDER BY cost DESC"])
+    params: dict[str, Any] = Field(default_factory=dict, examples=[{"customer": "acme"}])
+
+
+class SqlColumn(BaseModel):
+    """A column of an answer; `type` is ClickHouse's."""
+
+    name: str
+    type: str
+
+
+class SqlAnswer(BaseModel):
+    """Rows in order; decimals are strings, unknown is null."""
+
+    columns: list[SqlColumn]
+    rows: list[list[Any]]
+    elapsed_ms: float
+
+
+def error_body(code: str, message: str, hint: str) -> dict[str, dict[str, str]]:
+    """What every error answers: a word for programs, a sentence, and what to do."""
+    return {"error": {"code": code, "message": message, "hint": hint}}
+
+
+def create_app(store: Store, committer: Committer, receiver: Receiver, door: Door) -> FastAPI:
+    """The application over an open store and a running committer."""
+    app = FastAPI(title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None)
+    readers = anyio.CapacityLimiter(_READERS)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        if door.suspicious(request.headers):
+            return JSONResponse(
+                error_body("forbidden", "A forwarded request, or one for another host, needs a key.", "Send `Authorization: Bearer KEY`."), 403
+            )
+        return await call_next(request)
+
+    @app.get("/healthz", summary="Alive", tags=["operation"])
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", summary="Accepts spans", tags=["operation"])
+    async def readyz() -> dict[str, str]:
+        return {"status": "ready"}
+
+    @app.get("/v1/status", summary="What became of all spans since the start", tags=["operation"])
+    async def status(request: Request) -> dict[str, Any]:
+        if door.reader(request.headers.get("authorization")) is not None:
+            raise HTTPException(403, "Only an operator may ask.")
+        spans, size = committer.waiting
+        tally = committer.tally
+        return {
+            "received_spans": tally.received,
+            "stored_calls": tally.entered,
+            "voided_calls": tally.voided,
+            "dropped_spans": dict(tally.dropped),
+            "rejected_spans": dict(tally.rejected),
+            "refused_requests": dict(receiver.refused),
+            "failed_batches": tally.failures,
+            "last_failure": tally.last_failure,
+            "queue": {"spans": spans, "bytes": size},
+        }
+
+    @app.post("/v1/sql", summary="SQL over charges", tags=["attribution"])
+    async def sql(request: Request, question: SqlQuestion) -> SqlAnswer:
+        tenant = door.reader(request.headers.get("authorization"))
+
+        def ask() -> SqlAnswer:
+            with store.reader(tenant, READER_SETTINGS) as reader:
+                result = run(reader, question.query, question.params)
+            columns = [SqlColumn(name=column.name, type=column.type) for column in result.columns]
+            return SqlAnswer(columns=columns, rows=result.rows, elapsed_ms=result.elapsed_ms)
+
+        return await anyio.to_thread.run_sync(ask, limiter=readers)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(files("tallystick.attribution").joinpath("page.html").read_text(encoding="utf-8"))
+
+    app.include_router(router(receiver))
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(PayloadError)
+    async def payload(request: Request, error: PayloadError) -> JSONResponse:
+        return JSONResponse(error_body(error.code, error.message, error.hint), error.status)
+
+    @app.exception_handler(StoreError)
+    async def unavailable(request: Request, error: StoreError) -> JSONResponse:
+        body = error_body("unavailable", "Nothing can be stored now.", "Nothing of the request was kept; send it again after Retry-After seconds.")
+        return JSONResponse(body, 503, {"Retry-After": str(RETRY_AFTER_S)})
+
+    @app.exception_handler(BadQuery)
+    async def query(request: Request, error: BadQuery) -> JSONResponse:
+        return JSONResponse(error_body(error.code, error.message, error.hint), 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return JSONResponse(error_body("bad_request", f"{where}: {first['msg']}", "See /docs for what is expected."), 422)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        code = {403: "forbidden", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        return JSONResponse(error_body(code, str(error.detail), "See /docs for what there is."), error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse(error_body("internal", "Something went wrong.", "The server's log says what."), 500)

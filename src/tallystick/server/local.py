@@ -1,0 +1,30 @@
+"""The ledger in its directory, without a server."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
+from tallystick.ingest.migrate import migrate
+from tallystick.ingest.store import Store, open_store
+
+
+class LocalLedger:
+    """Answers the same SQL as the server."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def sql(self, query: str, params: Mapping[str, Any] | None = None, tenant: str | None = None) -> Result:
+        """Run one query over `charges`; None sees all tenants. Raises BadQuery, QueryTooExpensive."""
+        with self._store.reader(tenant, READER_SETTINGS) as reader:
+            return run(reader, query, params)
+
+
+@contextmanager
+def open_local(data: Path, retention_days: int | None = None) -> Iterator[LocalLedger]:
+    """The directory's ledger, brought to the present schema. Raises DataDirectoryInUse, StoreUnavailable, NewerData."""
+    with open_store(data) as store:
+        migrate(store.client(), retention_days)
+        yield LocalLedger(store)
