@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,8 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
@@ -27,7 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tallystick import cli
 from tallystick.cli import demo as demo_module
-from tallystick.client import Client
+from tallystick.ingest.keys import KeyStore
 from tallystick.traffic import DATA
 
 PRICED_AS = {"openai": "openai", "anthropic": "anthropic", "gcp.gemini": "google"}
@@ -490,30 +490,6 @@ def test_something_that_is_no_tallystick_is_told(shell: Shell, server: StandIn) 
     assert "is this a tallystick server?" in result.err
 
 
-def test_without_a_server_the_directory_itself_is_opened(shell: Shell, server: StandIn, tmp_path: Path) -> None:
-    opened: list[Path] = []
-
-    @contextmanager
-    def open_local(data: Path) -> Iterator[Client]:
-        opened.append(data)
-        with Client(server.url) as client:
-            yield client
-
-    module = ModuleType("tallystick.server")
-    module.open_local = open_local  # type: ignore[attr-defined]
-    shell.monkeypatch.setitem(sys.modules, "tallystick.server", module)
-    data = tmp_path / "ledger"
-    data.mkdir()
-    # What a server that was killed leaves behind names nobody any more.
-    (data / "server.json").write_text('{"url": "http://127.0.0.1:9", "pid": 1}')
-    server.store([{"customer": "acme", "cost_usd": Decimal(2)}])
-    (row,) = shell("costs", "--data", str(data), "--json").rows
-    assert (row["customer"], row["cost_usd"]) == ("acme", "2.000000000000")
-    (data / "server.json").write_text("{broken")
-    assert shell("sql", "SELECT 1 AS x", "--data", str(data), "--json").rows == [{"x": 1}]
-    assert opened == [data, data]
-
-
 # --- prices ---
 
 
@@ -553,55 +529,28 @@ def test_a_file_of_prices_is_checked_and_used(shell: Shell, tmp_path: Path) -> N
 # --- keys ---
 
 
-@dataclass
-class KeyInfo:
-    id: str
-    tenant: str
-    operator: bool
-    created_at: datetime
-    revoked_at: datetime | None = None
-
-
-class KeyStore:
-    """The store's interface, in memory."""
-
-    kept: ClassVar[dict[Path, dict[str, KeyInfo]]] = {}
-
-    def __init__(self, data: Path) -> None:
-        self.infos = self.kept.setdefault(data, {})
-
-    def create(self, tenant: str, operator: bool = False) -> str:
-        info = KeyInfo(f"k{len(self.infos)}", tenant, operator, datetime(2026, 11, 1, tzinfo=UTC))
-        self.infos[info.id] = info
-        return f"ts_secret_{info.id}"
-
-    def list(self) -> list[KeyInfo]:
-        return list(self.infos.values())
-
-    def revoke(self, id: str) -> None:
-        self.infos[id].revoked_at = datetime(2026, 11, 2, tzinfo=UTC)
-
-
 def test_a_key_is_shown_once_and_can_be_revoked(shell: Shell, tmp_path: Path) -> None:
-    module = ModuleType("tallystick.ingest.keys")
-    module.KeyStore = KeyStore  # type: ignore[attr-defined]
-    shell.monkeypatch.setitem(sys.modules, "tallystick.ingest.keys", module)
-    shell.monkeypatch.setenv("TALLYSTICK_DATA", str(tmp_path))
-    assert shell("keys", "create", "--tenant", "acme", "--json").rows == [{"tenant": "acme", "key": "ts_secret_k0"}]
+    shell.monkeypatch.setenv("TALLYSTICK_DATA", str(tmp_path / "new"))
+    (made,) = shell("keys", "create", "--tenant", "acme", "--json").rows
+    assert set(made) == {"tenant", "key"}
     plain = shell("keys", "create", "--tenant", "ops", "--operator")
-    assert plain.out == "ts_secret_k1\n"
-    assert shell("keys", "revoke", "k0").code == 0
-    listed = shell("keys", "list", "--json").rows
-    assert [(row["id"], row["tenant"], row["operator"], row["revoked_at"] is not None) for row in listed] == [
-        ("k0", "acme", False, True),
-        ("k1", "ops", True, False),
-    ]
-    for shown in (shell("keys", "list").out, json.dumps(listed)):
-        assert "secret" not in shown
+    assert re.fullmatch(r"ts_\S{40,}\n", plain.out)
+    keys = shell("keys", "list", "--json").rows
+    assert [(key["tenant"], key["operator"], key["revoked_at"]) for key in keys] == [("acme", False, None), ("ops", True, None)]
+    store = KeyStore(tmp_path / "new")
+    assert shell("keys", "revoke", keys[0]["id"]).code == 0
+    assert store.find(made["key"]) is None
+    found = store.find(plain.out.strip())
+    assert found is not None
+    assert (found.tenant, found.operator) == ("ops", True)
+    for shown in (shell("keys", "list").out, shell("keys", "list", "--json").out, (tmp_path / "new" / "keys.json").read_text()):
+        assert made["key"] not in shown
+        assert made["key"].split("_", 2)[2] not in shown
         assert "acme" in shown
-    unknown = shell("keys", "revoke", "k9")
-    assert unknown.code == 1
-    assert "no key has the id 'k9'" in unknown.err
+    for nobody in ("k9", keys[0]["id"]):
+        unknown = shell("keys", "revoke", nobody)
+        assert unknown.code == 1
+        assert f"no key in force has the id {nobody!r}" in unknown.err
 
 
 # --- doctor ---
@@ -618,8 +567,10 @@ def test_doctor_says_what_is_well_and_what_isnt(at: Shell, server: StandIn) -> N
     assert checks["dropped"]["found"] == "3,000 no model call"
     assert "rejected" not in checks
     assert {check["state"] for check in checks.values()} <= {"ok", "warn", "fail"}
-    server.status["rejected_spans"] = {"time_in_the_future": 5}
-    assert "rejected: 5 time in the future" in at("doctor").out
+    server.status |= {"rejected_spans": {"time_in_the_future": 5}, "failed_batches": 2, "last_failure": "disk full"}
+    shown = at("doctor").out
+    assert "rejected: 5 time in the future" in shown
+    assert "failed inserts: 2, last: disk full" in shown
 
 
 def test_doctor_fails_when_the_server_takes_no_spans_or_isnt_there(at: Shell, server: StandIn) -> None:

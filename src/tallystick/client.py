@@ -3,7 +3,7 @@
 import gzip
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import TracebackType
@@ -78,7 +78,8 @@ class Client:
     def sql(self, query: str, params: Mapping[str, Any] | None = None) -> Result:
         """Run one query; `params` bind to its `{name:Type}`. Raises Unreachable, Refused."""
         answer = self._json("POST", "/v1/sql", json={"query": query, "params": dict(params or {})})
-        return result(answer["columns"], answer["rows"], answer["elapsed_ms"])
+        columns = ((column["name"], column["type"]) for column in answer["columns"])
+        return result(columns, answer["rows"], answer["elapsed_ms"])
 
     def status(self) -> dict[str, Any]:
         """What the server received, stored, dropped and rejected so far. Raises Unreachable, Refused."""
@@ -148,9 +149,9 @@ class Client:
             raise Unreachable(f"no server answers at {self.url} ({error})") from error
 
 
-def result(columns: list[Mapping[str, str]], rows: list[list[Any]], elapsed_ms: float) -> Result:
-    """A Result from the API's JSON, in which decimals, and whole numbers beyond 53 bits, may be strings."""
-    described = tuple(Column(column["name"], column["type"]) for column in columns)
+def result(columns: Iterable[tuple[str, str]], rows: Iterable[Iterable[Any]], elapsed_ms: float) -> Result:
+    """A Result from names and types of columns and the API's values, in which decimals and large whole numbers may be strings."""
+    described = tuple(Column(name, kind) for name, kind in columns)
     readers = [_reader(column.type) for column in described]
     return Result(described, [tuple(map(_read, readers, row)) for row in rows], float(elapsed_ms))
 

@@ -4,11 +4,14 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tallystick.cli.failure import Failure
-from tallystick.client import Client, Result
+from tallystick.client import Client, Result, result
 from tallystick.settings import DEFAULT_URL, Settings
+
+if TYPE_CHECKING:
+    from tallystick.server import LocalLedger
 
 SERVER_FILE = "server.json"
 """In the data directory while `up` holds it: `{"url": …, "pid": …}`."""
@@ -38,7 +41,23 @@ def connect(settings: Settings) -> Iterator[Ledger]:
     from tallystick.server import open_local
 
     with open_local(settings.data) as ledger:
-        yield ledger
+        yield _Local(ledger)
+
+
+class _Local:
+    """The directory's own answers, told as the server's are."""
+
+    def __init__(self, ledger: "LocalLedger") -> None:
+        self._ledger = ledger
+
+    def sql(self, query: str, params: Mapping[str, Any] | None = None) -> Result:
+        from tallystick.attribution.user_sql import BadQuery
+
+        try:
+            found = self._ledger.sql(query, params)
+        except BadQuery as error:
+            raise Failure(error.message, error.hint) from None
+        return result(((column.name, column.type) for column in found.columns), found.rows, found.elapsed_ms)
 
 
 def server_url(settings: Settings) -> str | None:

@@ -127,6 +127,12 @@ def _received(client: Client) -> Iterator[Check]:
     rejected = _reasons(status.get("rejected_spans"))
     if rejected:
         yield Check("warn", "rejected", rejected, "these spans are in no total; look at who sends them")
+    refused = _reasons(status.get("refused_requests"))
+    if refused:
+        yield Check("warn", "refused requests", refused, "nothing of them was kept; look at who sends them")
+    if status.get("failed_batches"):
+        failures = f"{status['failed_batches']:,}, last: {status.get('last_failure') or 'unknown'}"
+        yield Check("warn", "failed inserts", failures, "senders were told to try again; is the disk full?")
 
 
 def _reasons(counts: Mapping[str, int] | None) -> str:

@@ -59,6 +59,8 @@ def in_words(error: Exception) -> click.ClickException:
             shown = Failure(f"this command needs the server's packages ({name} is missing)", "pip install 'tallystick[server]'")
         case OSError(strerror=str(reason), filename=str() | Path() as place):
             shown = Failure(f"{reason}: {place}")
+        case OSError(strerror=str(reason)):
+            shown = Failure(reason)
         case _:
             shown = Failure(f"{type(error).__name__}: {error}", "TALLYSTICK_STRICT=1 shows where it happened; please report it")
     return shown

@@ -53,9 +53,12 @@ def create(*, tenant: str, operator: bool, as_json: bool, data: Path | None) -> 
     tallystick keys create --tenant acme
     tallystick keys create --tenant acme --json
     """
-    if not tenant.strip():
-        raise click.BadParameter("a tenant has a name", param_hint="--tenant")
-    key = _store(data).create(tenant, operator=operator)
+    from tallystick.ingest.keys import BadTenant
+
+    try:
+        key = _store(data).create(tenant, operator=operator)
+    except BadTenant as error:
+        raise click.BadParameter(str(error), param_hint="--tenant") from None
     if as_json:
         print_json([{"tenant": tenant, "key": key}])
         return
@@ -88,10 +91,8 @@ def revoke(*, key_id: str, data: Path | None) -> None:
     \b
     tallystick keys revoke 3f9a1c
     """
-    store = _store(data)
-    if key_id not in {info.id for info in store.list()}:
-        raise Failure(f"no key has the id {key_id!r}", "`tallystick keys list` shows them")
-    store.revoke(key_id)
+    if not _store(data).revoke(key_id):
+        raise Failure(f"no key in force has the id {key_id!r}", "`tallystick keys list` shows them")
 
 
 def _store(data: Path | None) -> "KeyStore":

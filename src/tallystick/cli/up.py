@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from tallystick.cli.failure import Failure
 from tallystick.cli.options import setting_option
 from tallystick.settings import Settings
 
@@ -27,6 +28,10 @@ def up(**flags: Any) -> None:
     settings = Settings.load(**flags)
     if settings.config is not None and not settings.config.is_file():
         raise click.BadParameter(f"{settings.config} is no file", param_hint="--config")
-    from tallystick import server
+    from tallystick.attribution.prices_file import PriceFileError
+    from tallystick.server import run
 
-    server.run(settings)
+    try:
+        run(settings)
+    except PriceFileError as error:
+        raise Failure(str(error), "`tallystick prices check FILE` says the same without starting anything") from None
