@@ -18,9 +18,9 @@ class Variable(NamedTuple):
 
 VARIABLES: Final = (
     Variable("OTEL_SDK_DISABLED", "false", "`true` turns the collector off: no provider, no instrumentation, no export."),
-    Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Full URL that model spans are sent to. Comes before all below."),
-    Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Base URL, `/v1/traces` is added. Comes before `TALLYSTICK_URL`."),
-    Variable("TALLYSTICK_URL", "http://127.0.0.1:4318", "Base URL of the tallystick server, `/v1/traces` is added."),
+    Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Full URL that model spans are sent to, unless `TALLYSTICK_URL` is set."),
+    Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Base URL, `/v1/traces` is added, unless `TALLYSTICK_URL` is set."),
+    Variable("TALLYSTICK_URL", "http://127.0.0.1:4318", "Base URL of the tallystick server, `/v1/traces` is added. Comes before the two above, where a service's other traces may go."),
     Variable("TALLYSTICK_KEY", "", "API key, sent as `Authorization: Bearer …`; never logged."),
     Variable("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "`gzip`, `deflate` or `none`; also `…_TRACES_COMPRESSION`."),
     Variable("OTEL_BSP_SCHEDULE_DELAY", "500", "Milliseconds for which an ended span waits for others at most."),
@@ -78,9 +78,10 @@ def read(environ: Mapping[str, str]) -> Settings:
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:
-    if traces := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+    # A service may export its traces elsewhere already: what names tallystick comes first, or its key would go there.
+    if not environ.get("TALLYSTICK_URL") and (traces := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
         return traces
-    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get("TALLYSTICK_URL") or _DEFAULTS["TALLYSTICK_URL"]
+    base = environ.get("TALLYSTICK_URL") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or _DEFAULTS["TALLYSTICK_URL"]
     return base.rstrip("/") + "/v1/traces"
 
 

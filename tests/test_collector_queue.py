@@ -256,7 +256,7 @@ def test_the_wire(receiver: SpanReceiver) -> None:
     [
         ({}, "http://127.0.0.1:4318/v1/traces"),
         ({"TALLYSTICK_URL": "https://t.example/base/"}, "https://t.example/base/v1/traces"),
-        ({"TALLYSTICK_URL": "http://t", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://o:1/"}, "http://o:1/v1/traces"),
+        ({"TALLYSTICK_URL": "http://t", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://o:1/"}, "http://t/v1/traces"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://o", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x/as-is"}, "http://x/as-is"),
     ],
 )
