@@ -179,7 +179,7 @@ class Writer:
         sql = self._sql["enter"]
         for name, text in {"who": who, "cost": self._sql["cost"], "unseen": unseen, "join": join}.items():
             sql = sql.replace("{{" + name + "}}", text)
-        self._client.command(sql + (self._sql["void"] if any(verdict.lost.values()) else ""))
+        self._client.command(f"{sql}\n{self._sql['void']}" if any(verdict.lost.values()) else sql)
 
 
 class Scopes:
