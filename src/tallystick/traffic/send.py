@@ -12,8 +12,8 @@ from tallystick.traffic.spans import Encoder
 BATCH_SPANS = 512
 """Spans in a request, OpenTelemetry's default batch size."""
 
-CONNECTIONS = 4
-"""Requests under way at once. A server that answers when a batch is on disk is kept busy by a few."""
+CONNECTIONS = 16
+"""Requests under way at once, as from so many services. The server enters what it gathers from all of them in one insert."""
 
 _GATHER_NS = 1_000_000_000
 
