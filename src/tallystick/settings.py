@@ -39,7 +39,11 @@ TABLE: Final = (
     Setting("max_body_bytes", "TALLYSTICK_MAX_BODY_BYTES", int, 64 << 20, "Most bytes of one request after decompression."),
     Setting("max_request_spans", "TALLYSTICK_MAX_REQUEST_SPANS", int, 50_000, "Most spans in one request."),
     Setting(
-        "batch_window_ms", "TALLYSTICK_BATCH_WINDOW_MS", int, 1000, "Longest time for which a trickle of requests is gathered for one insert."
+        "batch_window_ms",
+        "TALLYSTICK_BATCH_WINDOW_MS",
+        int,
+        1000,
+        "Longest time for which a trickle of requests is gathered for one insert.",
     ),
     Setting(
         "batch_max_spans", "TALLYSTICK_BATCH_MAX_SPANS", int, 50_000, "Spans at which an insert starts before that time is over."
