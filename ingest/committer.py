@@ -14,8 +14,11 @@ from tallystick.ingest.writer import Item, Outcome, Written
 
 log = logging.getLogger(__name__)
 
-_GATHER_S: Final = 0.02
-"""How long the first request after a pause waits for others."""
+_GATHER_S: Final = 0.015
+"""A batch is closed when no request has come for so long …"""
+
+_GATHER_MOST_S: Final = 0.15
+"""… or so long after its first. Senders that were answered together send again together."""
 
 _SHARE: Final = 0.2
 """The share of time that small batches may take in the long run: a trickle of spans mustn't cost a core."""
@@ -121,9 +124,13 @@ class Committer:
         with self._changed:
             while not self._queue and not self._closing:
                 self._changed.wait()
-            deadline = max(earliest, time.monotonic() + min(_GATHER_S, self._window_s))
-            while not self._closing and self._spans < _EAGER_SPANS and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
+            close_at = time.monotonic() + _GATHER_MOST_S
+            while not self._closing and self._spans < self._max_spans:
+                wait_s = earliest - time.monotonic() if self._spans < _EAGER_SPANS else 0.0
+                wait_s = max(wait_s, min(_GATHER_S, close_at - time.monotonic()))
+                waiting = len(self._queue)
+                if wait_s <= 0 or (not self._changed.wait(wait_s) and len(self._queue) == waiting and time.monotonic() >= earliest):
+                    break
             batch: list[tuple[Item, Future[Outcome]]] = []
             spans = 0
             while self._queue and (not batch or spans + self._queue[0][0].spans <= self._max_spans):

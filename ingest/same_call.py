@@ -59,9 +59,9 @@ class Rival:
     who: tuple[str, ...]
 
     @property
-    def quality(self) -> tuple[int, int, bool, int, int]:
-        """Of two spans of one call the greater is entered. What is stored stays where a new span knows no more."""
-        return _SOURCES[self.usage_source], self.detail, self.stored, self.layer, -self.begin_ns
+    def quality(self) -> tuple[int, int, bool, bool, int, int]:
+        """Of two spans of one call the greater is entered. What is stored stays where a new span knows no more; a log knows how the stream ended."""
+        return _SOURCES[self.usage_source], self.detail, self.is_log, self.stored, self.layer, -self.begin_ns
 
     def knows_usage(self) -> bool:
         return self.usage_source == "provider" and self.total_input is not None

@@ -1,5 +1,6 @@
 """The engine: one directory, opened by one process, a connection for each thread."""
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -42,7 +43,11 @@ class Store:
             for name in ("config.xml", "users.xml"):
                 text = files("tallystick.schema").joinpath(f"engine/{name}").read_text(encoding="utf-8")
                 (self.data / name).write_text(text.replace("{{data}}", escape(str(self.data))), encoding="utf-8")
+            self._holding = (self.data / "lock").open("w")
+            fcntl.flock(self._holding, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.chdir(self.data)
+        except BlockingIOError as error:
+            raise DataDirectoryInUse(f"another process holds {self.data}") from error
         except OSError as error:
             raise StoreUnavailable(f"{self.data} can't be used: {error.strerror}") from error
         self._local = threading.local()
@@ -82,8 +87,6 @@ class Store:
             client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
             client.command(f"USE {DATABASE}")
         except ClickHouseError as error:
-            if "Cannot lock file" in str(error):
-                raise DataDirectoryInUse(f"another process holds {self.data}") from error
             raise StoreUnavailable(f"{self.data} can't be opened: {str(error)[:300]}") from error
         return client
 
@@ -92,6 +95,7 @@ class Store:
             for client in self._clients:
                 client.close()
             self._clients.clear()
+        self._holding.close()
 
 
 @contextmanager

@@ -66,4 +66,5 @@ CREATE TABLE IF NOT EXISTS ledger
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(started_at)
 ORDER BY (tenant, started_at)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+-- Rows are narrow: merging them column by column costs half as much again.
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, enable_vertical_merge_algorithm = 0, merge_selector_base = 8;

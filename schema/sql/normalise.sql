@@ -88,7 +88,7 @@ looked_up AS
            arrayConcat(resource_tags, arrayFilter(a -> startsWith(a.1, 'tallystick.tag.'), span.attributes)), resource_tags) AS tags,
         {{text.span_kind}} AS span_kind,
         -- A call that failed early may have nothing but the name that the conventions ask for: operation and model.
-        firstNonDefault({{text.operation_name}}, if(dialect.11 AND {{text.span_kind}} = '', extract(span.name, '^(chat|text_completion|embeddings|generate_content) \\S+$'), '')) AS operation_name,
+        if(dialect.11 AND {{text.operation_name}} = '' AND {{text.span_kind}} = '', extract(span.name, '^(chat|text_completion|embeddings|generate_content) \\S+$'), {{text.operation_name}}) AS operation_name,
         {{text.provider}} AS provider,
         {{text.answer}} AS answer,
         {{text.usage_text}} AS usage_text,
@@ -177,7 +177,7 @@ classed AS
             OR (dialect.5 != '' AND positionCaseInsensitive(provider, dialect.5) > 0)
             OR (input_from_text AND match(usage_text, 'cache_(creation|read)_input_tokens') AND position(usage_text, 'prompt_tokens') = 0)
             OR said[1] < coalesce(said[3], 0) + coalesce(write_count, 0), 0) AS excludes_cache,
-        coalesce(streamed, 0) AND NOT failed AND NOT finished AND position({{text.log_messages}}, '"finish_reason"') = 0
+        coalesce(streamed, 0) AND NOT failed AND NOT finished AND NOT match({{text.log_messages}}, '"finish_reason": ?"\\w')
             AND multiIf(dialect.9 = 'unsaid', 0, dialect.9 = 'ok', status_code != 1, dialect.9 = 'langfuse', usage_text = '', 1) AS cut_short
     FROM judged
 ),
@@ -231,8 +231,8 @@ SELECT
     left(firstNonDefault(resource[2], resource[3]), 256) AS environment,
     mapFromArrays(arrayMap(a -> substring(a.1, 16, 128), tags), arrayMap(v -> left({{v.text}}, 256), tags.2)) AS tags,
     left(lower(if(startsWith(span_kind, 'ai.'), splitByChar('.', provider)[1], provider)), 128) AS provider,
-    left(firstNonDefault({{text.request_model}}, asked[1], {{text.response_model}}, answered[1],
-        if(dialect.11, extract(span_name, '^(?:chat|text_completion|embeddings|generate_content) (\\S+)$'), '')), 256) AS request_model,
+    left(if({{text.request_model}} != '', {{text.request_model}}, firstNonDefault(asked[1], {{text.response_model}}, answered[1],
+        if(dialect.11, extract(span_name, '^(?:chat|text_completion|embeddings|generate_content) (\\S+)$'), ''))), 256) AS request_model,
     left(firstNonDefault({{text.response_model}}, answered[1]), 256) AS response_model,
     operation,
     left(lower(firstNonDefault({{text.service_tier}}, answered[2], JSONExtractString({{text.parameters}}, 'service_tier'))), 64) AS service_tier,

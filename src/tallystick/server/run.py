@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -85,6 +86,9 @@ class _Server(uvicorn.Server):
 
 def _serve(config: uvicorn.Config, listening: socket.socket, url: str) -> None:
     config.timeout_graceful_shutdown = _DRAIN_S
+    # What is loaded by now stays: the collector needn't look at it again and again while payloads come and go.
+    gc.collect()
+    gc.freeze()
     _Server(config, url).run([listening])
 
 
