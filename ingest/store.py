@@ -40,11 +40,11 @@ class Store:
         self.data = data.resolve()
         try:
             (self.data / _ENGINE).mkdir(parents=True, exist_ok=True)
+            self._holding = (self.data / "lock").open("w")
+            fcntl.flock(self._holding, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name in ("config.xml", "users.xml"):
                 text = files("tallystick.schema").joinpath(f"engine/{name}").read_text(encoding="utf-8")
                 (self.data / name).write_text(text.replace("{{data}}", escape(str(self.data))), encoding="utf-8")
-            self._holding = (self.data / "lock").open("w")
-            fcntl.flock(self._holding, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.chdir(self.data)
         except BlockingIOError as error:
             raise DataDirectoryInUse(f"another process holds {self.data}") from error
