@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 _TEMPLATE: Final = (Path(__file__).parent / "queries" / "spend.sql").read_text(encoding="utf-8")
-_HOUR_NS: Final = 3_600_000_000_000
+_DAY_NS: Final = 86_400_000_000_000
 
 _COLUMNS: Final = (
     "customer", "feature", "agent", "team", "user", "session", "service", "environment", "tenant", "provider", "request_model",
@@ -17,12 +17,12 @@ DIMENSIONS: Final[Mapping[str, str]] = {
     **{name: name for name in _COLUMNS},
     "model": "if(response_model != '', response_model, request_model)",
     "hour": "toStartOfHour(started_at)",
-    "day": "toDate(toStartOfHour(started_at))",
-    "month": "toStartOfMonth(toStartOfHour(started_at))",
+    "day": "toDate(started_at)",
+    "month": "toStartOfMonth(toDate(started_at))",
 }
 """What spend can be grouped and filtered by, with its SQL; `tag:NAME` besides.
 
-Days and months are UTC's, and made of hours, for the ledger's projection keeps nothing finer.
+Days and months are UTC's; months are made of days, for the ledger's projection keeps nothing finer.
 """
 
 _IN_TIME_ORDER: Final = ("hour", "day", "month")
@@ -88,10 +88,10 @@ def _expression(name: str, tag_param: str, params: dict[str, Any]) -> str:
 
 
 def _period(since_ns: int, until_ns: int, params: dict[str, Any]) -> str:
-    if since_ns % _HOUR_NS == 0 and until_ns % _HOUR_NS == 0:
-        # The projection knows hours only: asked in these terms it can answer.
-        params |= {"since": since_ns // 10**9, "until": until_ns // 10**9}
-        time, since, until = "toStartOfHour(started_at)", "toDateTime({since:Int64}, 'UTC')", "toDateTime({until:Int64}, 'UTC')"
+    if since_ns % _DAY_NS == 0 and until_ns % _DAY_NS == 0:
+        # The projection knows days only: asked in these terms it can answer.
+        params |= {"since": since_ns // _DAY_NS, "until": until_ns // _DAY_NS}
+        time, since, until = "toDate(started_at)", "toDate({since:Int32})", "toDate({until:Int32})"
     else:
         params |= {"since": since_ns, "until": until_ns}
         time = "started_at"

@@ -21,7 +21,7 @@ from tallystick.attribution.spend import DIMENSIONS, UnknownDimension, spend
 from tallystick.cli import COMMANDS, cli, output
 from tallystick.cli.failure import in_words
 from tallystick.cli.output import Field, count, emit, money, percent, tokens
-from tallystick.cli.when import end_of_hour, moment
+from tallystick.cli.when import end_of_day, moment
 from tallystick.client import Refused, Unreachable
 from tallystick.ingest.errors import DataDirectoryInUse, StoreUnavailable
 from tallystick.settings import BadSetting
@@ -269,8 +269,8 @@ def test_any_text_is_a_time_or_a_value_error(text: str) -> None:
 
 @given(st.integers(0, 2**62))
 def test_the_end_of_the_hour_is_ahead_by_at_most_an_hour(now: int) -> None:
-    assert now < end_of_hour(now) <= now + HOUR
-    assert end_of_hour(now) % HOUR == 0
+    assert now < end_of_day(now) <= now + 24 * HOUR
+    assert end_of_day(now) % (24 * HOUR) == 0
 
 
 # --- output ---
@@ -397,6 +397,6 @@ def test_values_are_bound_and_never_written_into_the_sql() -> None:
 
 def test_whole_hours_are_asked_in_hours() -> None:
     # The ledger's projection is kept by hour: a question in other terms can't be answered from it.
-    assert "toStartOfHour(started_at) >= " in spend([], 0, 5 * HOUR).text
-    assert "toStartOfHour" not in spend([], 0, 5 * HOUR + 1).text
+    assert "toDate(started_at) >= " in spend([], 0, 48 * HOUR).text
+    assert "toDate" not in spend([], 0, 5 * HOUR).text
     assert set(DIMENSIONS) >= {"customer", "feature", "agent", "team", "user", "session", "model", "day", "tenant"}

@@ -1,5 +1,5 @@
 -- What was spent in a period, by any dimensions: one row a group, the dearest first, and beside each the totals of all groups.
--- Grouping by customer, feature, agent and team with a period of whole hours is answered by the ledger's projection `spend`.
+-- Grouping by customer, feature, agent and team with a period of whole days is answered by the ledger's projection `spend`.
 SELECT
     /*dimensions*/
     group_calls AS calls,

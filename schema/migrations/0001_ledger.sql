@@ -54,13 +54,13 @@ CREATE TABLE IF NOT EXISTS ledger
     PROJECTION spend
     (
         SELECT
-            tenant, toStartOfHour(started_at), customer, feature, agent, team,
+            tenant, toDate(started_at), customer, feature, agent, team,
             sum(calls), sum(cost_usd),
             sum(input_tokens), sum(cache_read_tokens), sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(output_tokens),
             sumIf(calls, cost_usd IS NOT NULL), sumIf(input_tokens, cost_usd IS NOT NULL), sumIf(cache_read_tokens, cost_usd IS NOT NULL),
             sumIf(cache_write_5m_tokens, cost_usd IS NOT NULL), sumIf(cache_write_1h_tokens, cost_usd IS NOT NULL),
             sumIf(output_tokens, cost_usd IS NOT NULL)
-        GROUP BY tenant, toStartOfHour(started_at), customer, feature, agent, team
+        GROUP BY tenant, toDate(started_at), customer, feature, agent, team
     )
 )
 ENGINE = MergeTree

@@ -12,7 +12,7 @@ from tallystick.cli.access import Ledger, connect
 from tallystick.cli.options import Form, connected, formatted
 from tallystick.cli.output import Field, count, emit, money, percent, text, tokens
 from tallystick.cli.sql import named
-from tallystick.cli.when import end_of_hour, moment_option
+from tallystick.cli.when import end_of_day, moment_option
 from tallystick.settings import Settings
 
 _TABLE_ROWS = 20
@@ -44,7 +44,7 @@ def costs(
     """
     dimensions = _dimensions(by)
     filters = named(where)
-    until_ns = end_of_hour(time.time_ns()) if until is None else until
+    until_ns = end_of_day(time.time_ns()) if until is None else until
     if since >= until_ns:
         raise click.UsageError("--since isn't before --until, which is the end of this hour unless given")
     most = limit or None if limit is not None or form != "table" else _TABLE_ROWS

@@ -15,7 +15,7 @@ from tallystick.cli.costs import by_dimensions, coverage
 from tallystick.cli.failure import Failure, in_words
 from tallystick.cli.options import connected, json_option
 from tallystick.cli.output import percent, print_json
-from tallystick.cli.when import end_of_hour
+from tallystick.cli.when import end_of_day
 from tallystick.client import Client, Refused, Unreachable
 from tallystick.settings import DEFAULT_URL, Settings
 
@@ -140,7 +140,7 @@ def _reasons(counts: Mapping[str, int] | None) -> str:
 
 
 def _priced(ledger: Ledger) -> Check:
-    until_ns = end_of_hour(time.time_ns())
+    until_ns = end_of_day(time.time_ns())
     rows = by_dimensions(ledger, [], until_ns - _THIRTY_DAYS_NS, until_ns)
     if not rows or not rows[0]["calls"]:
         return Check("warn", "priced", "no calls in 30 days", "`import tallystick.auto` in a service, or try `tallystick replay`")

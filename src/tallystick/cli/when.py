@@ -10,20 +10,20 @@ import click
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _SECOND = 1_000_000_000
-_HOUR = 3600 * _SECOND
+_DAY = 86_400 * _SECOND
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(text: str, now_ns: int) -> int:
     """Nanoseconds since 1970 of a time, or of an age before `now_ns`.
 
-    Ages of days and weeks start at a full hour; times without a zone are UTC. Raises ValueError, saying what is understood.
+    Ages of days and weeks start at midnight, UTC; times without a zone are UTC. Raises ValueError, saying what is understood.
     """
     if text == "now":
         return now_ns
     if age := re.fullmatch(r"([0-9]{1,6})([mhdw])", text):
         at = now_ns - int(age[1]) * _UNITS[age[2]] * _SECOND
-        return max(0, at // _HOUR * _HOUR if age[2] in "dw" else at)
+        return max(0, at // _DAY * _DAY if age[2] in "dw" else at)
     try:
         given = datetime.fromisoformat(text)
         since = (given if given.tzinfo else given.replace(tzinfo=UTC)) - _EPOCH
@@ -34,9 +34,9 @@ def moment(text: str, now_ns: int) -> int:
     return since // timedelta(microseconds=1) * 1000
 
 
-def end_of_hour(now_ns: int) -> int:
-    """The first full hour after `now_ns`: until then, all of the present counts."""
-    return (now_ns // _HOUR + 1) * _HOUR
+def end_of_day(now_ns: int) -> int:
+    """The first midnight (UTC) after `now_ns`: until then, all of the present counts."""
+    return (now_ns // _DAY + 1) * _DAY
 
 
 def moment_option(name: str, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
