@@ -1,0 +1,193 @@
+"""SQL of users: read by the engine's parser as data, checked, run in a cage, answered as JSON has it.
+
+Two cages: the engine's own (grants, row filter, read-only; `Store.reader`), and the check of the query's tree (user_sql_check).
+The tree isn't EXPLAIN AST's, which hides the function of `* APPLY f` and, embedded, runs a second statement after `;`.
+parseQueryToJSON is a function of a string, refuses a second statement and shows everything.
+
+What runs is the text that the engine wrote anew from what it had read, and whose tree was checked: without comments, and with one
+way to read it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from tallystick.attribution.user_sql_check import ONLY_SELECT, BadQuery, check
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+__all__ = ["READER_SETTINGS", "BadQuery", "Column", "QueryTooExpensive", "Result", "run"]
+
+MAX_QUERY_BYTES: Final = 65_536
+MAX_NESTING: Final = 200
+_MAX_WRITTEN_BYTES: Final = 1 << 24
+
+READER_SETTINGS: Final[Mapping[str, Any]] = {
+    # What a query may take. In excess the engine throws.
+    "max_execution_time": 30,
+    "max_memory_usage": 1_000_000_000,
+    "max_temporary_data_on_disk_size_for_query": 4_000_000_000,
+    "max_result_rows": 100_000,
+    "max_result_bytes": 100_000_000,
+    "max_threads": min(4, os.cpu_count() or 1),
+    "max_parser_depth": 300,
+    "max_ast_depth": 300,
+    "max_ast_elements": 20_000,
+    "http_max_tries": 1,
+    # What it found in a part for one tenant would be believed for another: the row filter isn't in its key.
+    "use_query_condition_cache": 0,
+    # How values are written in JSON. Values here are SQL literals.
+    "date_time_output_format": "'iso'",
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_quote_decimals": 1,
+    "output_format_json_quote_denormals": 0,
+    "output_format_json_escape_forward_slashes": 0,
+}
+"""Settings of a connection that `run` may use; to be made before it becomes read-only. Name → SQL literal."""
+
+_MESSAGE: Final = 400
+_NOISE: Final = re.compile(
+    r"[.:,]? in scope |\. Expected one of|:? ?\(version |: ?While |\. Stack trace|\s*\([A-Z][A-Z0-9_]+\)$", re.IGNORECASE
+)
+"""Where what an error says of the query ends."""
+
+_READ: Final = (Path(__file__).parent / "queries" / "read_user_sql.sql").read_text(encoding="utf-8")
+
+_SPEAKING: Final = frozenset((
+    "ALIAS_REQUIRED", "AMBIGUOUS_COLUMN_NAME", "AMBIGUOUS_IDENTIFIER", "ARGUMENT_OUT_OF_BOUND", "BAD_ARGUMENTS", "BAD_GET",
+    "BAD_QUERY_PARAMETER", "BAD_TYPE_OF_FIELD", "CANNOT_COMPILE_REGEXP", "CANNOT_CONVERT_TYPE", "CANNOT_PARSE_BOOL",
+    "CANNOT_PARSE_DATE", "CANNOT_PARSE_DATETIME", "CANNOT_PARSE_INPUT_ASSERTION_FAILED", "CANNOT_PARSE_NUMBER",
+    "CANNOT_PARSE_QUOTED_STRING", "CANNOT_PARSE_TEXT", "DECIMAL_OVERFLOW", "EXPECTED_ALL_OR_DISTINCT", "ILLEGAL_AGGREGATION",
+    "ILLEGAL_COLUMN", "ILLEGAL_DIVISION", "ILLEGAL_TYPE_OF_ARGUMENT", "INCORRECT_QUERY", "INVALID_JOIN_ON_EXPRESSION",
+    "INVALID_LIMIT_EXPRESSION", "INVALID_WITH_FILL_EXPRESSION", "MULTIPLE_EXPRESSIONS_FOR_ALIAS", "NOT_AN_AGGREGATE",
+    "NOT_IMPLEMENTED", "NO_COMMON_TYPE", "NUMBER_OF_ARGUMENTS_DOESNT_MATCH", "NUMBER_OF_COLUMNS_DOESNT_MATCH",
+    "OFFSET_FETCH_WITHOUT_ORDER_BY", "PARAMETER_OUT_OF_BOUND", "SIZES_OF_ARRAYS_DONT_MATCH", "SYNTAX_ERROR",
+    "TOO_FEW_ARGUMENTS_FOR_FUNCTION", "TOO_LARGE_ARRAY_SIZE", "TOO_LARGE_STRING_SIZE", "TOO_MANY_ARGUMENTS_FOR_FUNCTION",
+    "TYPE_MISMATCH", "UNION_ALL_RESULT_STRUCTURES_MISMATCH", "UNKNOWN_ELEMENT_OF_ENUM", "UNKNOWN_FUNCTION",
+    "UNKNOWN_IDENTIFIER", "UNKNOWN_TABLE", "UNKNOWN_TYPE", "UNSUPPORTED_METHOD", "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    "WITH_TIES_WITHOUT_ORDER_BY",
+))  # fmt: skip
+"""Errors of the engine that speak of the query and of rows that it may see, and may be told."""
+
+_TOO_SLOW: Final = ("too_slow", "The query took too long.", "Ask for a shorter period (started_at).")
+_TOO_BIG: Final = (
+    "too_much_memory",
+    "The query needs too much memory.",
+    "Group by fewer values.",
+)
+_TOO_MANY: Final = ("too_many_rows", "The answer is too long.", "Aggregate, or add a LIMIT.")
+_TOO_COMPLEX: Final = ("too_complex", "The query is too long or too deeply nested.", "Split it.")
+_LIMITS: Final = {
+    **dict.fromkeys(("TIMEOUT_EXCEEDED", "TOO_SLOW"), _TOO_SLOW),
+    **dict.fromkeys(("MEMORY_LIMIT_EXCEEDED", "CANNOT_ALLOCATE_MEMORY", "SET_SIZE_LIMIT_EXCEEDED"), _TOO_BIG),
+    **dict.fromkeys(("TOO_MANY_ROWS_OR_BYTES", "TOO_MANY_ROWS", "TOO_MANY_BYTES"), _TOO_MANY),
+    **dict.fromkeys(
+        ("TOO_DEEP_RECURSION", "TOO_DEEP_AST", "TOO_BIG_AST", "TOO_DEEP_SUBQUERIES", "TOO_MANY_COLUMNS"), _TOO_COMPLEX
+    ),
+}
+
+
+class QueryTooExpensive(BadQuery):
+    """The query needs more time, memory or rows than it may have."""
+
+
+class Column(NamedTuple):
+    """A column of a result; `type` is ClickHouse's."""
+
+    name: str
+    type: str
+
+
+class Result(NamedTuple):
+    """Rows as JSON has them: decimals are text, whole numbers numbers, times ISO 8601 text in UTC, NULL and NaN None."""
+
+    columns: list[Column]
+    rows: list[list[Any]]
+    elapsed_ms: float
+
+
+def run(reader: "Client", query: str, params: Mapping[str, Any] | None) -> Result:
+    """Answer one query of a user; `params` bind to its `{name:Type}`. Raises BadQuery, QueryTooExpensive.
+
+    reader: a connection of `Store.reader(tenant, READER_SETTINGS)`, whose current database holds `charges`.
+    """
+    _check_size(query)
+    text, tree, database, tables = _answer(reader, _READ, {"query": query})["data"][0]
+    try:
+        named = check(json.loads(tree), database, tables)
+    except RecursionError:
+        raise QueryTooExpensive(*_TOO_COMPLEX) from None
+    if "aggregatefunction" in text.lower():
+        # States that the engine didn't make itself can crash it.
+        raise BadQuery("not_allowed", "A state of an aggregate function can't be written.", "Make it by a -State function.")
+    # Without parameters the client would put values into the text by itself.
+    answer = _answer(reader, text, _bound(named, params or {}) or None)
+    columns = [Column(column["name"], column["type"]) for column in answer["meta"]]
+    return Result(columns, answer["data"], answer["statistics"]["elapsed"] * 1e3)
+
+
+def _answer(reader: "Client", statement: str, params: dict[str, Any] | None) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(reader.raw_query(statement, params, fmt="JSONCompact").decode(errors="replace"))
+    except ClickHouseError as error:
+        raise _refusal(str(error)) from None
+    return answer
+
+
+def _check_size(query: str) -> None:
+    """What the engine's parser itself takes too long over, before it sees it."""
+    try:
+        size = len(query.encode())
+    except UnicodeEncodeError:
+        raise BadQuery("syntax", "The query isn't valid Unicode.") from None
+    if not query.strip():
+        raise BadQuery("syntax", "The query is empty.", "Send one SELECT over `charges`.")
+    depth = deepest = 0
+    for character in query:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    # `x BETWEEN a AND b` holds x twice: nested ones double with each level, in memory that no limit counts.
+    written = size << min(len(re.findall("between", query, re.IGNORECASE)), 64)
+    if size > MAX_QUERY_BYTES or deepest > MAX_NESTING:
+        raise QueryTooExpensive(*_TOO_COMPLEX)
+    if written > _MAX_WRITTEN_BYTES:
+        raise QueryTooExpensive("too_complex", "The query has too many BETWEENs for its length.", "Write x >= a AND x <= b.")
+
+
+def _bound(named: frozenset[str], params: Mapping[str, Any]) -> dict[str, Any]:
+    if missing := named - params.keys():
+        raise BadQuery("bad_parameter", f"There is no value for {', '.join(sorted(missing))}.", "Name it in `params`.")
+    if unused := params.keys() - named:
+        raise BadQuery("bad_parameter", f"The query has no {', '.join(sorted(unused))}.", "Its place is {name:Type}.")
+    return {name: _value(params[name]) for name in named}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise BadQuery("bad_parameter", "A value isn't valid Unicode.") from None
+    return value
+
+
+def _refusal(message: str) -> BadQuery:
+    """What a user is told of an error of the engine: not more than it says of the query."""
+    name = re.search(r"\(([A-Z][A-Z0-9_]+)\)\s*$", message)
+    known = name[1] if name else "UNKNOWN"
+    if "parseQueryToJSON" in message.partition("DB::Exception: ")[2].partition("In scope")[0]:
+        return BadQuery("not_a_select", "Only SELECT can be asked.", ONLY_SELECT)
+    if known in _LIMITS:
+        return QueryTooExpensive(*_LIMITS[known])
+    if known not in _SPEAKING:
+        return BadQuery("query_failed", f"The engine couldn't run the query ({known}).", "Simplify it until it runs.")
+    told = _NOISE.split(message.removeprefix("Code: ").partition("DB::Exception: ")[2])[0].strip(" .:\n")
+    return BadQuery(known.lower(), f"{told[:_MESSAGE]}.")
