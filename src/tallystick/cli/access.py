@@ -61,10 +61,13 @@ class _Local:
 
 
 def server_url(settings: Settings) -> str | None:
-    """The server that is named, else the one that holds the data directory, else None."""
+    """The server that is named, else the one that holds the data directory, else None.
+
+    Where there is no such directory either, a server at the usual address is meant.
+    """
     if settings.url is not None:
         return settings.url
-    url = _holder(settings.data)
+    url = _holder(settings.data) if settings.data.is_dir() else DEFAULT_URL
     if url is None:
         return None
     with Client(url) as client:
