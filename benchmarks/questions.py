@@ -22,13 +22,13 @@ DAYS = 30
 FILL = """
 INSERT INTO ledger (entry, calls, tenant, customer, feature, agent, team, user, service, environment, provider, request_model, response_model, operation,
     streamed, status, input_tokens, cache_read_tokens, output_tokens, usage_source, started_at, duration_ns, ttft_ns, price_id, cost_usd,
-    trace_id, span_id, parent_span_id, response_id, response_key, process, scope, layer, received_at)
+    trace_id, span_id, parent_span_id, response_id, response_key, process, scope, layer)
 SELECT 'call', 1, 'default', concat('customer-', toString(toUInt8(least(49, -10 * log(randCanonical(1) + 1e-9))))), concat('feature-', toString(rand(2) % 8)),
     concat('agent-', toString(rand(3) % 6)), concat('team-', toString(rand(2) % 3)), concat('user-', toString(rand(4) % 5000)), 'chat', 'production', 'openai',
     concat('model-', toString(rand(5) % 12)) AS model, model, 'chat', 1, if(rand(6) % 100 = 0, 'error', 'ok'), rand(7) % 6000, rand(8) % 2000, rand(9) % 900,
     'provider', fromUnixTimestamp64Nano(toInt64(({start} + {days} * 86400 * number / {calls}) * 1e9), 'UTC'), rand(10) % 9000000000, rand(11) % 2000000000,
     'p', reinterpret(toInt64(rand(12)) * 5, 'Decimal(18, 12)'), toFixedString(unhex(hex(generateUUIDv4())), 16), reinterpret(rand64(13), 'FixedString(8)'),
-    reinterpret(rand64(14), 'FixedString(8)'), concat('chatcmpl-', base64Encode(toString(rand64(15)))), rand(15), 'p', 's', 4, now64(3)
+    reinterpret(rand64(14), 'FixedString(8)'), concat('chatcmpl-', base64Encode(toString(rand64(15)))), rand(15), 'p', 's', 4
 FROM numbers({first}, {rows})
 """
 

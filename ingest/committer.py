@@ -14,10 +14,10 @@ from tallystick.ingest.writer import Item, Outcome, Written
 
 log = logging.getLogger(__name__)
 
-_GATHER_S: Final = 0.015
+_GATHER_S: Final = 0.04
 """A batch is closed when no request has come for so long …"""
 
-_GATHER_MOST_S: Final = 0.15
+_GATHER_MOST_S: Final = 0.3
 """… or so long after its first. Senders that were answered together send again together."""
 
 _SHARE: Final = 0.2

@@ -48,7 +48,6 @@ CREATE TABLE IF NOT EXISTS ledger
     scope LowCardinality(String),
     layer UInt8 CODEC(ZSTD(1)),
     is_log UInt8 CODEC(ZSTD(1)),
-    received_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     entered_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta, ZSTD(1)),
     reason LowCardinality(String),
     PROJECTION spend

@@ -259,6 +259,5 @@ SELECT
         'provider') AS usage_source,
     -- Zero is unknown where the source says so; a cost that nobody can have paid is no evidence.
     if({{number.reported_cost}} BETWEEN 0 AND 1e6 AND NOT (dialect.6 AND {{number.reported_cost}} = 0),
-       reinterpret(toInt64(round(assumeNotNull({{number.reported_cost}}) * 1e12)), 'Decimal(18, 12)'), NULL) AS reported_cost_usd,
-    fromUnixTimestamp64Milli(toInt64(intDiv(request.3, 1000000)), 'UTC') AS received_at
+       reinterpret(toInt64(round(assumeNotNull({{number.reported_cost}}) * 1e12)), 'Decimal(18, 12)'), NULL) AS reported_cost_usd
 FROM settled
