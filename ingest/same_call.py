@@ -1,11 +1,14 @@
 """Which spans tell of one call, and which of them is entered. Pure: spans in, verdict out.
 
-Two spans are one call when they carry the same response id, or when one lies inside the other (its parent, or another instrumentation's
-span in the same trace or process) and nothing they say contradicts it. A span around several calls is a wrapper and no call.
+Two spans are one call when they carry the same response id, or when one lies inside the other (its parent, or another
+instrumentation's span in the same trace or process) and nothing they say contradicts it. A span around several calls is a wrapper
+and no call. One instrumentation tells of a call in spans that are parent and child, or in a span and a log, but never in two
+side by side.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -16,13 +19,22 @@ _SLACK_NS: Final = 2_000_000
 """How far an inner span may reach out of the outer one: they are timed by different calls to the clock."""
 
 _LOG_SLACK_NS: Final = 250_000_000
-"""The same for a log that tells of a stream after its end: its start is reckoned back from a rounded duration."""
+"""The same where one of them is a log that tells of a stream after its end."""
+
+_PICK_UP_NS: Final = 1_000_000_000
+"""A stream's log begins where the span of its request ended, or as much later as the application waits before it reads."""
 
 _SOURCES: Final = {"provider": 5, "partial": 4, "estimated": 3, "none": 2, "missing": 1}
 """How much a usage source is worth when two spans of one call disagree."""
 
-_MANY: Final = 512
-"""Spans of one trace that are compared pair by pair; beyond it only neighbours in time are."""
+_NEAR: Final = 64
+"""Spans that are looked at because they begin inside another's time."""
+
+_BELOW: Final = 1024
+"""Calls that a wrapper may have below it and still be known for one."""
+
+_SERVER_LAYER: Final = 2
+"""Gateways and engines, up to this layer, tell of calls that other services make, and may give them another response id."""
 
 
 class Identity(NamedTuple):
@@ -35,9 +47,9 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A call as one span tells of it. Times in ns since 1970, counts None where unknown; `total_input` includes cache reads and writes.
+    """A call as one span tells of it. Times in ns since 1970, counts None where unknown; `total_input` is with the cache's.
 
-    stored: it stands in the ledger already. detail: how much of the usage is broken down. who: as in the ledger, '' where unknown.
+    stored: it stands in the ledger already. detail: how much of the usage is broken down. who: as in the ledger, '' is unknown.
     """
 
     stored: bool
@@ -60,7 +72,7 @@ class Rival:
 
     @property
     def quality(self) -> tuple[int, int, bool, bool, int, int]:
-        """Of two spans of one call the greater is entered. What is stored stays where a new span knows no more; a log knows how the stream ended."""
+        """Of two spans of one call the greater is entered: what is stored, unless a new one knows more. A log knows the end."""
         return _SOURCES[self.usage_source], self.detail, self.is_log, self.stored, self.layer, -self.begin_ns
 
     def knows_usage(self) -> bool:
@@ -71,7 +83,7 @@ class Rival:
 class Verdict:
     """What becomes of the spans.
 
-    lost: spans that are not entered, or voided where they are stored (True). heirs: new calls that get the who of spans that lost to them.
+    lost: spans not to enter, or to void where they are stored (True). heirs: new calls that get the who of those they beat.
     """
 
     lost: dict[Identity, bool] = field(default_factory=dict)
@@ -80,124 +92,221 @@ class Verdict:
 
 def judge(rivals: Iterable[Rival]) -> Verdict:
     """Find the calls that several spans tell of. The order of `rivals` doesn't matter."""
-    ordered = sorted(rivals, key=_in_time)
-    verdict = Verdict()
-    standing = _one_answer(ordered, verdict)
-    standing = _nested(standing, verdict)
-    _one_process(standing, verdict)
-    return verdict
+    case = _Case()
+    standing = sorted(rivals, key=_in_time)
+    for step in (_one_answer, _streams, _nested, _one_process):
+        step(standing, case)
+        standing = case.standing(standing)
+    return case.verdict
 
 
-def _settle(rivals: Sequence[Rival], verdict: Verdict) -> Rival:
-    """All of them are one call: the best stays and inherits who it was for."""
-    best = max(rivals, key=lambda r: r.quality)
-    who = list(verdict.heirs.get(best.identity, best.who))
-    for rival in rivals:
-        if rival is not best:
-            verdict.lost[rival.identity] = rival.stored
-            inherited = verdict.heirs.pop(rival.identity, rival.who)
-            who = [mine or theirs for mine, theirs in zip(who, inherited, strict=True)]
-    if not best.stored and tuple(who) != best.who:
-        verdict.heirs[best.identity] = tuple(who)
-    return best
+class _Case:
+    """The verdict so far, and by which instrumentations each call that stands is told already."""
 
+    def __init__(self) -> None:
+        self.verdict = Verdict()
+        self._views: dict[Identity, frozenset[tuple[str, bool]]] = {}
 
-def _one_answer(rivals: Sequence[Rival], verdict: Verdict) -> list[Rival]:
-    """Spans with one response id at one time; what is left standing, in order of time."""
-    standing: list[Rival] = []
-    by_answer: dict[tuple[str, str], list[Rival]] = defaultdict(list)
-    for rival in rivals:
-        if rival.response_id:
-            by_answer[rival.identity.tenant, rival.response_id].append(rival)
-        else:
-            standing.append(rival)
-    for same in by_answer.values():
-        group = [same[0]]
-        end_ns = same[0].end_ns
-        for rival in same[1:]:
-            if rival.begin_ns <= end_ns + _OVERLAP_NS:
-                group.append(rival)
-                end_ns = max(end_ns, rival.end_ns)
-            else:
-                standing.append(_settle(group, verdict))
-                group, end_ns = [rival], rival.end_ns
-        standing.append(_settle(group, verdict))
-    return sorted(standing, key=_in_time)
+    def standing(self, rivals: Iterable[Rival]) -> list[Rival]:
+        return [r for r in rivals if r.identity not in self.verdict.lost]
 
+    def stands(self, rival: Rival) -> bool:
+        return rival.identity not in self.verdict.lost
 
-def _nested(rivals: Sequence[Rival], verdict: Verdict) -> list[Rival]:
-    """Spans around others in one trace."""
-    by_trace: dict[tuple[str, bytes], list[Rival]] = defaultdict(list)
-    for rival in rivals:
-        by_trace[rival.identity.tenant, rival.identity.trace_id].append(rival)
-    standing = []
-    for trace in by_trace.values():
-        live = trace
-        if len(trace) > 1:
-            above = _ancestors(trace)
-            # From the inside out, so that of three layers the middle one is settled first.
-            for outer in sorted(trace, key=lambda r: (r.end_ns - r.begin_ns, -r.begin_ns, r.identity)):
-                if outer.identity in verdict.lost:
-                    continue
-                inner = [r for r in _neighbours(outer, live) if r is not outer and _wraps(outer, r, above)]
-                if len(inner) == 1 and _agree(outer, inner[0]):
-                    _settle([outer, inner[0]], verdict)
-                elif len(inner) > 1 and _sums_up(outer, inner):
-                    verdict.lost[outer.identity] = outer.stored
-                live = [r for r in live if r.identity not in verdict.lost]
-        standing += live
-    return sorted(standing, key=_in_time)
+    def views(self, rival: Rival) -> frozenset[tuple[str, bool]]:
+        return self._views.get(rival.identity) or frozenset({(rival.scope, rival.is_log)})
+
+    def settle(self, rivals: Sequence[Rival]) -> None:
+        """All of them are one call: the best stays and inherits who it was for."""
+        verdict = self.verdict
+        best = max(rivals, key=lambda r: (r.quality, r.identity))
+        who = list(verdict.heirs.get(best.identity, best.who))
+        for rival in rivals:
+            if rival is not best:
+                verdict.lost[rival.identity] = rival.stored
+                inherited = verdict.heirs.pop(rival.identity, rival.who)
+                who = [mine or theirs for mine, theirs in zip(who, inherited, strict=True)]
+        if not best.stored and tuple(who) != best.who:
+            verdict.heirs[best.identity] = tuple(who)
+        self._views[best.identity] = frozenset().union(*map(self.views, rivals))
+
+    def drop(self, rival: Rival) -> None:
+        """It is no call."""
+        self.verdict.lost[rival.identity] = rival.stored
+        self.verdict.heirs.pop(rival.identity, None)
 
 
 def _in_time(rival: Rival) -> tuple[int, int, Identity]:
     return rival.begin_ns, -rival.end_ns, rival.identity
 
 
-def _ancestors(trace: Sequence[Rival]) -> dict[bytes, set[bytes]]:
-    """Span id → ids of the spans above it, as far as the spans of the trace tell."""
-    parents = {r.identity.span_id: r.parent_span_id for r in trace}
-    above: dict[bytes, set[bytes]] = {}
-    for span_id in parents:
-        climbed: set[bytes] = set()
-        step = parents[span_id]
-        while step in parents and step not in climbed and len(climbed) < _MANY:
-            climbed.add(step)
-            step = parents[step]
-        above[span_id] = climbed
-    return above
+def _one_answer(rivals: Sequence[Rival], case: _Case) -> None:
+    """Spans with one response id at one time."""
+    by_answer: dict[tuple[str, str], list[Rival]] = defaultdict(list)
+    for rival in rivals:
+        if rival.response_id:
+            by_answer[rival.identity.tenant, rival.response_id].append(rival)
+    for same in by_answer.values():
+        for call in _calls_of_one_answer(same):
+            if len(call) > 1:
+                case.settle(call)
 
 
-def _neighbours(outer: Rival, trace: Sequence[Rival]) -> Sequence[Rival]:
-    if len(trace) <= _MANY:
-        return trace
-    place = next(i for i, r in enumerate(trace) if r is outer)
-    return trace[max(0, place - _MANY // 2) : place + _MANY // 2]
+def _calls_of_one_answer(rivals: Sequence[Rival]) -> list[list[Rival]]:
+    """The spans of one response id, call by call: engines draw ids from a small range, and a cache answers with old ones."""
+    calls: list[list[Rival]] = []
+    for rival in rivals:
+        for call in calls[-_NEAR:]:
+            if max(r.end_ns for r in call) + _OVERLAP_NS >= rival.begin_ns and all(_one_telling(r, rival) for r in call):
+                call.append(rival)
+                break
+        else:
+            calls.append([rival])
+    return calls
 
 
-def _wraps(outer: Rival, inner: Rival, above: dict[bytes, set[bytes]]) -> bool:
-    """`inner` is told of inside `outer`, in one trace: below it, or inside its time by another instrumentation or service."""
-    if outer.identity.span_id in above[inner.identity.span_id]:
-        return True
-    if inner.identity.span_id in above[outer.identity.span_id]:
-        return False
-    elsewhere = (outer.scope, outer.service) != (inner.scope, inner.service)
-    return elsewhere and _contains(outer, inner) and _agree(outer, inner)
+def _one_telling(one: Rival, other: Rival) -> bool:
+    """Spans of one response id can be one call: of two instrumentations, parent and child, or an answer fetched again."""
+    overlap = one.end_ns > other.begin_ns and other.end_ns > one.begin_ns
+    return (
+        (one.scope, one.service, one.is_log) != (other.scope, other.service, other.is_log)
+        or one.identity.span_id == other.parent_span_id
+        or other.identity.span_id == one.parent_span_id
+        or not (overlap or _usage_differs(one, other))
+    )
+
+
+def _streams(rivals: Sequence[Rival], case: _Case) -> None:
+    """A log that tells of a stream, and the span of its request, which ended when the stream began and knows no usage."""
+    requests: dict[tuple[str, str, str, str], list[Rival]] = defaultdict(list)
+    for rival in sorted(rivals, key=lambda r: (r.end_ns, r.identity)):
+        if not rival.is_log and rival.usage_source == "missing":
+            requests[rival.identity.tenant, rival.process, rival.scope, rival.model].append(rival)
+    for log in (r for r in rivals if r.is_log):
+        waiting = requests[log.identity.tenant, log.process, log.scope, log.model]
+        place = bisect_left(waiting, log.begin_ns + _SLACK_NS, key=lambda r: r.end_ns) - 1
+        if place >= 0 and waiting[place].end_ns >= log.begin_ns - _PICK_UP_NS:
+            case.settle([log, waiting.pop(place)])
+
+
+def _nested(rivals: Sequence[Rival], case: _Case) -> None:
+    """Spans around others in one trace."""
+    by_trace: dict[tuple[str, bytes], list[Rival]] = defaultdict(list)
+    for rival in rivals:
+        by_trace[rival.identity.tenant, rival.identity.trace_id].append(rival)
+    for trace in by_trace.values():
+        if len(trace) > 1:
+            _settle_trace(trace, case)
+
+
+def _settle_trace(trace: Sequence[Rival], case: _Case) -> None:
+    tree, near = _Tree(trace), _Near(trace)
+    # From the inside out, so that of three layers the middle one is settled first.
+    for outer in sorted(trace, key=lambda r: (r.end_ns - r.begin_ns, -tree.depth(r), -r.begin_ns, r.identity)):
+        if not case.stands(outer):
+            continue
+        below = case.standing(tree.below(outer))
+        if len(below) > 1:
+            if _sums_up(outer, below):
+                case.drop(outer)
+            continue
+        same = [r for r in below if _agree(outer, r)]
+        beside = (r for r in near.begun_inside(outer) if not tree.related(outer, r) and _beside(outer, r))
+        same += _one_a_scope(beside, outer, same, case)
+        if same:
+            case.settle([outer, *same])
+
+
+class _Tree:
+    """Which span of a trace is below which, as far as they tell. In depth-first order the spans below one are the next ones."""
+
+    def __init__(self, trace: Sequence[Rival]) -> None:
+        ids = {r.identity.span_id for r in trace}
+        children: dict[bytes, list[Rival]] = defaultdict(list)
+        for rival in trace:
+            children[rival.parent_span_id if rival.parent_span_id in ids else b""].append(rival)
+        self._order: list[Rival] = []
+        self._places: dict[bytes, tuple[int, int, int]] = {}
+        path: list[Rival] = []
+        starts: list[int] = []
+        stack: list[Rival | None] = [*children[b""]]
+        while stack:
+            step = stack.pop()
+            if step is None:
+                self._places[path.pop().identity.span_id] = starts.pop(), len(self._order), len(path)
+                continue
+            path.append(step)
+            starts.append(len(self._order))
+            self._order.append(step)
+            stack += [None, *children[step.identity.span_id]]
+
+    def _place(self, rival: Rival) -> tuple[int, int, int]:
+        """Its number, that of the next span not below it, and its depth. Spans that are each other's parents are nowhere."""
+        return self._places.get(rival.identity.span_id, (-1, -1, 0))
+
+    def below(self, rival: Rival) -> Sequence[Rival]:
+        """The spans below; of very many the first."""
+        place, end, _ = self._place(rival)
+        return self._order[place + 1 : min(end, place + 1 + _BELOW)]
+
+    def related(self, one: Rival, other: Rival) -> bool:
+        """One is below the other."""
+        (a, a_end, _), (b, b_end, _) = self._place(one), self._place(other)
+        return a <= b < a_end or b <= a < b_end
+
+    def depth(self, rival: Rival) -> int:
+        return self._place(rival)[2]
+
+
+class _Near:
+    """Spans in order of time, to be asked for those that begin inside another's time."""
+
+    def __init__(self, rivals: Sequence[Rival]) -> None:
+        self._rivals = rivals
+        self._begins = [r.begin_ns for r in rivals]
+
+    def begun_inside(self, outer: Rival) -> Iterator[Rival]:
+        """Those that begin in its time, of very many the first; also `outer` itself."""
+        first = bisect_left(self._begins, outer.begin_ns - (_LOG_SLACK_NS if outer.is_log else _SLACK_NS))
+        return (r for r in self._rivals[first : first + _NEAR] if r.begin_ns <= outer.end_ns + _LOG_SLACK_NS)
+
+
+def _one_a_scope(candidates: Iterable[Rival], outer: Rival, same: Sequence[Rival], case: _Case) -> list[Rival]:
+    """Of each instrumentation that doesn't tell of the call already, the standing candidate nearest in time."""
+    told = frozenset().union(*map(case.views, [outer, *same]))
+    found = []
+    for rival in sorted(candidates, key=lambda r: abs(r.begin_ns - outer.begin_ns) + abs(r.end_ns - outer.end_ns)):
+        views = case.views(rival)
+        if case.stands(rival) and not told & views:
+            told |= views
+            found.append(rival)
+    return found
+
+
+def _beside(outer: Rival, inner: Rival) -> bool:
+    """`inner`, though not known to be below `outer`, may tell of the same call: another instrumentation's, inside its time."""
+    two_answers = outer.response_id and inner.response_id and min(outer.layer, inner.layer) > _SERVER_LAYER
+    return not two_answers and _contains(outer, inner) and _agree(outer, inner)
 
 
 def _contains(outer: Rival, inner: Rival) -> bool:
-    slack = _LOG_SLACK_NS if outer.is_log else _SLACK_NS
+    slack = _LOG_SLACK_NS if outer.is_log or inner.is_log else _SLACK_NS
     return outer.begin_ns - slack <= inner.begin_ns and inner.end_ns <= outer.end_ns + slack
 
 
 def _agree(one: Rival, other: Rival) -> bool:
     """Nothing that both say contradicts that they are one call."""
-    if not _same_model(one.model, other.model):
+    if not _same_model(one.model, other.model) or _usage_differs(one, other):
         return False
-    if one.knows_usage() and other.knows_usage():
-        outputs = (one.output_tokens, other.output_tokens)
-        return one.total_input == other.total_input and (None in outputs or outputs[0] == outputs[1])
     # Without usage to compare, two answers are two calls.
-    return not (one.response_id and other.response_id)
+    return (one.knows_usage() and other.knows_usage()) or not (one.response_id and other.response_id)
+
+
+def _usage_differs(one: Rival, other: Rival) -> bool:
+    if not (one.knows_usage() and other.knows_usage()):
+        return False
+    outputs = (one.output_tokens, other.output_tokens)
+    return one.total_input != other.total_input or (None not in outputs and outputs[0] != outputs[1])
 
 
 def _same_model(one: str, other: str) -> bool:
@@ -213,38 +322,25 @@ def _sums_up(outer: Rival, inner: Sequence[Rival]) -> bool:
     return (outer.total_input, outer.output_tokens or 0) == (total, output)
 
 
-def _one_process(rivals: Sequence[Rival], verdict: Verdict) -> None:
-    """Spans of one process that don't share a trace, where one of two instrumentations doesn't name the answer.
-
-    Outer spans, in order of time, take of each other instrumentation the first span inside them that none has taken;
-    a log, which tells of a stream after its end, takes of its own the one that began with it.
-    """
+def _one_process(rivals: Sequence[Rival], case: _Case) -> None:
+    """Spans of one process that don't share a trace, where one of two instrumentations doesn't name the answer."""
     by_process: dict[tuple[str, str, str], list[Rival]] = defaultdict(list)
     for rival in rivals:
         by_process[rival.identity.tenant, rival.process, rival.model].append(rival)
     for group in by_process.values():
-        taken: set[tuple[Identity, str]] = set()
-        for outer in group:
-            if outer.identity in verdict.lost:
-                continue
-            found: dict[str, Rival] = {}
-            for inner in group:
-                if inner.begin_ns > outer.end_ns + _LOG_SLACK_NS:
-                    break
-                if inner is outer or inner.identity in verdict.lost or (inner.identity, outer.scope) in taken or not _inside(outer, inner):
-                    continue
-                before = found.get(inner.scope)
-                if before is None or (outer.is_log and abs(inner.begin_ns - outer.begin_ns) < abs(before.begin_ns - outer.begin_ns)):
-                    found[inner.scope] = inner
-            taken.update((inner.identity, outer.scope) for inner in found.values())
-            if found:
-                _settle([outer, *found.values()], verdict)
+        # New spans are paired among themselves first: the other half of a stored call may be dropped already.
+        for part in ([r for r in group if not r.stored], group):
+            near = _Near(part)
+            for outer in part:
+                if case.stands(outer):
+                    same = _one_a_scope((r for r in near.begun_inside(outer) if _unnamed(outer, r)), outer, (), case)
+                    if same:
+                        case.settle([outer, *same])
 
 
-def _inside(outer: Rival, inner: Rival) -> bool:
+def _unnamed(outer: Rival, inner: Rival) -> bool:
     return (
-        (inner.scope != outer.scope or (outer.is_log and not inner.is_log))
-        and inner.identity.trace_id != outer.identity.trace_id
+        inner.identity.trace_id != outer.identity.trace_id
         and not (inner.response_id and outer.response_id)
         and _contains(outer, inner)
         and _agree(outer, inner)
