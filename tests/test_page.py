@@ -413,8 +413,10 @@ def test_the_dearest_calls_have_no_voided_one(page: Page, ledger: Server) -> Non
 
 def test_order_and_measure_stand_in_the_address(page: Page) -> None:
     page.open()
-    page.run("[...document.querySelectorAll('th button')].find(button => button.textContent === 'calls').click()")
+    page.run("[...document.querySelectorAll('th button')].find(button => button.textContent === 'calls').focus()")
+    page.keys(":focus", "\ue007")
     page.settled()
+    assert page.text(":focus") == "calls ↓"
     page.run("document.querySelector('#measures input[value=tokens]').click()")
     page.settled()
     address = page.run("return location.hash")
@@ -443,10 +445,13 @@ def test_a_broken_address_is_the_first_view(page: Page, ledger: Server, where: s
     assert page.run("return document.querySelector('#periods :checked').value") == "30d"
 
 
-def test_a_period_without_calls(page: Page) -> None:
+def test_a_period_without_calls(page: Page, ledger: Server) -> None:
     page.open("#period=custom&since=1000000800&until=1000087200")
-    assert (page.text("#calls"), page.text("#spend")) == ("0", "not priced")
+    assert (page.text("#calls"), page.text("#spend")) == ("0", "–")
     assert page.text("#span") == "2001-09-09 02:00 to 2001-09-10 02:00 UTC"
+    page.click("#groups .wide button")
+    page.settled()
+    assert page.shown() == sums(ledger)
 
 
 def test_nothing_can_be_made_from_text(page: Page) -> None:
@@ -530,7 +535,7 @@ def test_a_key_is_asked_for_and_the_first_call_appears(browser: "Chrome", tmp_pa
     page.allowed = (" 401 ", " 403 ", "net::ERR_")
     try:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("ready ")
+        assert process.stdout.readline().startswith("ready "), server.log()
         key = server.key("acme")
         page.driver.get(page.url)
         page.until(lambda: page.run("return document.getElementById('door').open"), "no question for a key")
@@ -560,4 +565,3 @@ def test_a_key_is_asked_for_and_the_first_call_appears(browser: "Chrome", tmp_pa
     finally:
         process.kill()
         process.communicate()
-        page.run("sessionStorage.clear()")
