@@ -107,7 +107,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as data:
             results[name] = through_the_server(given.spans, given.clients, compressed, data)
         print(name, {key: round(value, 1) for key, value in results[name].items()}, flush=True)
-    rows = subprocess.run([sys.executable, str(pathlib.Path(__file__).with_name("python_rows.py"))], check=True, capture_output=True, text=True)
+    rows = subprocess.run(
+        [sys.executable, str(pathlib.Path(__file__).with_name("python_rows.py"))], check=True, capture_output=True, text=True
+    )
     python = float(rows.stdout.split()[-1])
     print(f"Python rows: {python:.1f} us of CPU a span in the writer alone")
     print(f"ratio: {python / results['plain']['us_a_span']:.1f} times less CPU a span over HTTP than Python rows take without it")

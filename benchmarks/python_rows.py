@@ -39,10 +39,16 @@ def rows(body: bytes) -> list[tuple[object, ...]]:
             for span in scope_spans.spans:
                 a = {x.key: value(x.value) for x in span.attributes}
                 model = a.get("gen_ai.request.model", "")
-                total, read, output = (a.get(f"gen_ai.usage.{n}") for n in ("input_tokens", "cache_read.input_tokens", "output_tokens"))
+                total, read, output = (
+                    a.get(f"gen_ai.usage.{n}") for n in ("input_tokens", "cache_read.input_tokens", "output_tokens")
+                )
                 rate = RATES.get(str(model))
                 uncached = None if total is None else total - (read or 0)
-                cost = rate[0] * uncached + rate[1] * (read or 0) + rate[2] * (output or 0) if rate and uncached is not None else None
+                cost = (
+                    rate[0] * uncached + rate[1] * (read or 0) + rate[2] * (output or 0)
+                    if rate and uncached is not None
+                    else None
+                )
                 ttft = a.get("gen_ai.response.time_to_first_chunk")
                 out.append((
                     "default", a.get("tallystick.customer", ""), a.get("tallystick.feature", ""), a.get("tallystick.agent", ""),

@@ -46,7 +46,9 @@ def main() -> None:
             client.command(FILL.format(start=START_S, days=DAYS, calls=calls, first=first, rows=min(step, calls - first)))
         while client.query("SELECT count() FROM system.merges").first_row[0]:
             time.sleep(1)
-        rows, size, parts = client.query("SELECT sum(rows), sum(bytes_on_disk), count() FROM system.parts WHERE table = 'ledger' AND active").first_row
+        rows, size, parts = client.query(
+            "SELECT sum(rows), sum(bytes_on_disk), count() FROM system.parts WHERE table = 'ledger' AND active"
+        ).first_row
         print(f"{rows:,} calls in {parts} parts, {size / rows:.1f} bytes each, filled in {time.monotonic() - began:.0f} s")
         since, until = START_S * 10**9, (START_S + DAYS * 86_400) * 10**9
         days = f"toDate(started_at) >= toDate({START_S // 86_400})"

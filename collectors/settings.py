@@ -20,7 +20,11 @@ VARIABLES: Final = (
     Variable("OTEL_SDK_DISABLED", "false", "`true` turns the collector off: no provider, no instrumentation, no export."),
     Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Full URL that model spans are sent to, unless `TALLYSTICK_URL` is set."),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Base URL, `/v1/traces` is added, unless `TALLYSTICK_URL` is set."),
-    Variable("TALLYSTICK_URL", "http://127.0.0.1:4318", "Base URL of the tallystick server, `/v1/traces` is added. Comes before the two above, where a service's other traces may go."),
+    Variable(
+        "TALLYSTICK_URL",
+        "http://127.0.0.1:4318",
+        "Base URL of the tallystick server, `/v1/traces` is added. Comes before the two above, where a service's other traces may go.",
+    ),
     Variable("TALLYSTICK_KEY", "", "API key, sent as `Authorization: Bearer …`; never logged."),
     Variable("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "`gzip`, `deflate` or `none`; also `…_TRACES_COMPRESSION`."),
     Variable("OTEL_BSP_SCHEDULE_DELAY", "500", "Milliseconds for which an ended span waits for others at most."),

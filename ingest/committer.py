@@ -60,7 +60,9 @@ class Committer:
     max_bytes: payload bytes that may wait; beyond it `submit` raises Full.
     """
 
-    def __init__(self, writer: Callable[[], BatchWriter], *, window_s: float = 1.0, max_spans: int = 50_000, max_bytes: int = 256 << 20) -> None:
+    def __init__(
+        self, writer: Callable[[], BatchWriter], *, window_s: float = 1.0, max_spans: int = 50_000, max_bytes: int = 256 << 20
+    ) -> None:
         self._make_writer = writer
         self._window_s, self._max_spans, self._max_bytes = window_s, max_spans, max_bytes
         self._queue: deque[tuple[Item, Future[Outcome]]] = deque()
@@ -129,7 +131,9 @@ class Committer:
                 wait_s = earliest - time.monotonic() if self._spans < _EAGER_SPANS else 0.0
                 wait_s = max(wait_s, min(_GATHER_S, close_at - time.monotonic()))
                 waiting = len(self._queue)
-                if wait_s <= 0 or (not self._changed.wait(wait_s) and len(self._queue) == waiting and time.monotonic() >= earliest):
+                if wait_s <= 0 or (
+                    not self._changed.wait(wait_s) and len(self._queue) == waiting and time.monotonic() >= earliest
+                ):
                     break
             batch: list[tuple[Item, Future[Outcome]]] = []
             spans = 0

@@ -50,10 +50,12 @@ class KeyStore:
         id_ = secrets.token_hex(4)
         key = f"ts_{id_}_{secrets.token_urlsafe(32)}"
         with self._change() as rows:
-            rows.append({"hash": _hash(key), "id": id_, "tenant": tenant, "operator": operator, "created_at": _now(), "revoked_at": None})
+            rows.append(
+                {"hash": _hash(key), "id": id_, "tenant": tenant, "operator": operator, "created_at": _now(), "revoked_at": None}
+            )
         return key
 
-    def list(self) -> list[KeyInfo]:
+    def all(self) -> list[KeyInfo]:
         return [_info(row) for row in self._read()]
 
     def revoke(self, id_: str) -> bool:
@@ -78,11 +80,7 @@ class KeyStore:
         found = self._by_hash.get(_hash(key))
         return found if found and found.revoked_at is None else None
 
-    def any(self) -> bool:
-        """Whether there are keys in force."""
-        return any(key.revoked_at is None for key in self.list())
-
-    def _read(self) -> "list[dict[str, Any]]":
+    def _read(self) -> list[dict[str, Any]]:
         try:
             rows: list[dict[str, Any]] = json.loads(self._path.read_bytes())
         except FileNotFoundError:
@@ -107,7 +105,11 @@ class KeyStore:
 def _info(row: dict[str, Any]) -> KeyInfo:
     revoked = row["revoked_at"]
     return KeyInfo(
-        row["id"], row["tenant"], row["operator"], datetime.fromisoformat(row["created_at"]), datetime.fromisoformat(revoked) if revoked else None
+        row["id"],
+        row["tenant"],
+        row["operator"],
+        datetime.fromisoformat(row["created_at"]),
+        datetime.fromisoformat(revoked) if revoked else None,
     )
 
 

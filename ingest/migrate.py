@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
 from tallystick.ingest.errors import NewerData
-from tallystick.ingest.store import read_sql
+from tallystick.ingest.store import read_sql, scalar
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -71,7 +71,8 @@ def migrate(client: "Client", retention_days: int | None) -> list[str]:
 
 def _set_retention(client: "Client", days: int) -> None:
     """Delete calls that started longer ago; 0 keeps them."""
-    present = str(client.query("SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = 'ledger'").first_row[0])
+    question = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = 'ledger'"
+    present = str(scalar(client, question))
     wanted = f"TTL toDateTime(started_at) + toIntervalDay({days})" if days else ""
     if wanted and wanted not in present:
         client.command(f"ALTER TABLE ledger MODIFY {wanted} SETTINGS materialize_ttl_after_modify = 0")

@@ -85,7 +85,9 @@ def decompress(body: bytes, content_encoding: str, limits: Limits) -> bytes:
         case "deflate":
             window = 15
         case other:
-            raise PayloadError(415, "unsupported_encoding", f"Content-Encoding {other!r} is not understood.", "Send gzip or none.")
+            raise PayloadError(
+                415, "unsupported_encoding", f"Content-Encoding {other!r} is not understood.", "Send gzip or none."
+            )
     if not window:
         if len(body) > limits.decoded_bytes:
             raise _too_large(limits)
@@ -96,7 +98,9 @@ def decompress(body: bytes, content_encoding: str, limits: Limits) -> bytes:
         try:
             part = stream.decompress(rest, limits.decoded_bytes - size + 1)
         except zlib.error as error:
-            raise PayloadError(400, "bad_compression", f"The body isn't {content_encoding}: {error}.", "Check the exporter's compression.") from error
+            raise PayloadError(
+                400, "bad_compression", f"The body isn't {content_encoding}: {error}.", "Check the exporter's compression."
+            ) from error
         parts.append(part)
         size += len(part)
         if size > limits.decoded_bytes:
@@ -127,16 +131,26 @@ def _count(request: Any) -> int:
 
 def _too_large(limits: Limits) -> PayloadError:
     return PayloadError(
-        413, "too_large", f"The body is over {limits.decoded_bytes} bytes when decompressed.", "Send smaller batches (OTEL_BSP_MAX_EXPORT_BATCH_SIZE)."
+        413,
+        "too_large",
+        f"The body is over {limits.decoded_bytes} bytes when decompressed.",
+        "Send smaller batches (OTEL_BSP_MAX_EXPORT_BATCH_SIZE).",
     )
 
 
 def _too_many(spans: int, limits: Limits) -> PayloadError:
-    return PayloadError(413, "too_many_spans", f"{spans} spans in one request; at most {limits.spans} are taken.", "Send smaller batches.")
+    return PayloadError(
+        413, "too_many_spans", f"{spans} spans in one request; at most {limits.spans} are taken.", "Send smaller batches."
+    )
 
 
 def _malformed(what: str) -> PayloadError:
-    return PayloadError(400, "malformed", f"The body isn't an ExportTraceServiceRequest: {what}.", "Nothing of it was kept. Check the exporter's protocol.")
+    return PayloadError(
+        400,
+        "malformed",
+        f"The body isn't an ExportTraceServiceRequest: {what}.",
+        "Nothing of it was kept. Check the exporter's protocol.",
+    )
 
 
 def _copy_descriptors(change: Callable[[str, descriptor_pb2.FieldDescriptorProto], None]) -> type[Message]:
@@ -148,8 +162,10 @@ def _copy_descriptors(change: Callable[[str, descriptor_pb2.FieldDescriptorProto
         for message in file.message_type:
             for one in message.field:
                 change(message.name, one)
-        pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest"))
+        pool.Add(file)
+    return message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest")
+    )
 
 
 def _text_as_bytes(message: str, one: descriptor_pb2.FieldDescriptorProto) -> None:
@@ -184,7 +200,9 @@ def _guard(data: bytes, limits: Limits) -> None:
         for span in scope.spans
     )
     if details > _DETAILS_A_SPAN * (spans + 16):
-        raise PayloadError(413, "too_many_attributes", f"{details} attributes, events and links on {spans} spans.", "Limit them at the source.")
+        raise PayloadError(
+            413, "too_many_attributes", f"{details} attributes, events and links on {spans} spans.", "Limit them at the source."
+        )
 
 
 def _salvage(data: bytes, limits: Limits) -> Payload:

@@ -22,7 +22,9 @@ from tallystick.ingest.writer import Item, Outcome
 RETRY_AFTER_S: Final = 1
 """What a sender is asked to wait when nothing can be stored now."""
 
-_POISON: Final = PayloadError(400, "malformed", "The payload can't be decoded.", "Nothing of it was kept. Check the exporter's protocol.")
+_POISON: Final = PayloadError(
+    400, "malformed", "The payload can't be decoded.", "Nothing of it was kept. Check the exporter's protocol."
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ def answer(payload: Payload, outcome: Outcome | None) -> ExportTraceServiceRespo
     response = ExportTraceServiceResponse()
     if rejected:
         response.partial_success.rejected_spans = rejected.total()
-        response.partial_success.error_message = "; ".join(f"{count} spans: {reason}" for reason, count in sorted(rejected.items()))
+        response.partial_success.error_message = "; ".join(
+            f"{count} spans: {reason}" for reason, count in sorted(rejected.items())
+        )
     return response
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from xml.sax.saxutils import escape
 
 import clickhouse_connect
@@ -73,7 +73,9 @@ class Store:
             for name, value in limits.items():
                 client.command(f"SET {name} = {value}")
             # The row filter in users.xml reads this, and a read-only session can't change it.
-            client.command("SET log_comment = {comment:String}", parameters={"comment": "" if tenant is None else f"tenant:{tenant}"})
+            client.command(
+                "SET log_comment = {comment:String}", parameters={"comment": "" if tenant is None else f"tenant:{tenant}"}
+            )
             client.command("SET readonly = 1")
             yield client
         finally:
@@ -96,6 +98,11 @@ class Store:
                 client.close()
             self._clients.clear()
         self._holding.close()
+
+
+def scalar(client: "Client", query: str) -> Any:
+    """The one value that a query answers."""
+    return client.query(query).result_rows[0][0]
 
 
 @contextmanager

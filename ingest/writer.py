@@ -12,7 +12,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
 from tallystick.ingest.migrate import statements
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
-from tallystick.ingest.store import read_sql
+from tallystick.ingest.store import read_sql, scalar
 from tallystick.schema.dialects import quote
 from tallystick.schema.envelope import COLUMNS, envelope
 from tallystick.schema.models import Seen
@@ -37,7 +37,14 @@ _SESSION: Final = {
     "max_partitions_per_insert_block": 0,
 }
 
-_UNREADABLE: Final = ("PROTOBUF", "CANNOT_PARSE", "INCORRECT_DATA", "ATTEMPT_TO_READ_AFTER_EOF", "CANNOT_READ_ALL_DATA", "UNKNOWN_PROTOBUF_FORMAT")
+_UNREADABLE: Final = (
+    "PROTOBUF",
+    "CANNOT_PARSE",
+    "INCORRECT_DATA",
+    "ATTEMPT_TO_READ_AFTER_EOF",
+    "CANNOT_READ_ALL_DATA",
+    "UNKNOWN_PROTOBUF_FORMAT",
+)
 
 _WHO: Final = ("customer", "feature", "agent", "team", "user", "session")
 
@@ -99,7 +106,10 @@ class Writer:
         for statement in statements(script.replace("{{rivals}}", read_sql("rivals"))):
             client.command(statement)
         self._scopes = Scopes(client.query(read_sql("scopes")).result_rows)
-        self._sql = {name: read_sql(name) for name in ("survey", "near", "repeats", "rivals", "suspects", "enter", "void", "cost", "cost_join")}
+        self._sql = {
+            name: read_sql(name)
+            for name in ("survey", "near", "repeats", "rivals", "suspects", "enter", "void", "cost", "cost_join")
+        }
         self._decode = {
             "format_schema_source": "string",
             "format_schema": files("tallystick.schema").joinpath("otlp.proto").read_text(encoding="utf-8"),
@@ -139,9 +149,9 @@ class Writer:
         mixed = self._scopes.mixed({(row[2], row[3]) for row in survey})
         self._find_near(mixed)
         verdict, entered = Verdict(), calls
-        if mixed or self._client.query(self._sql["repeats"]).first_row[0]:
+        if mixed or scalar(self._client, self._sql["repeats"]):
             self._client.command(f"INSERT INTO work.rivals {self._sql['rivals']}")
-            new = int(self._client.query("SELECT count() FROM work.rivals WHERE NOT stored").first_row[0])
+            new = int(scalar(self._client, "SELECT count() FROM work.rivals WHERE NOT stored"))
             verdict = judge(_rival(row) for row in self._client.query(self._sql["suspects"]).result_rows)
             entered = new - sum(not stored for stored in verdict.lost.values())
         if entered or verdict.lost:
@@ -174,7 +184,10 @@ class Writer:
 
     def _enter(self, verdict: Verdict) -> None:
         unseen = "(tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'call')"
-        who, join = ", ".join(f"s.{name}" for name in _WHO), self._sql["cost_join"].replace("{book:String}", quote(self._prices.id))
+        who, join = (
+            ", ".join(f"s.{name}" for name in _WHO),
+            self._sql["cost_join"].replace("{book:String}", quote(self._prices.id)),
+        )
         if verdict.lost:
             self._insert("work.lost", [(*identity, stored) for identity, stored in verdict.lost.items()])
             unseen += " AND (tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.lost)"
@@ -218,7 +231,14 @@ def _field(value: Any) -> bytes:
         case bytes():
             return b"".join(b"\\x%02X" % byte for byte in value)
         case str():
-            return value.encode().replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"\n", b"\\n").replace(b"\r", b"\\r").replace(b"\0", b"\\0")
+            return (
+                value.encode()
+                .replace(b"\\", b"\\\\")
+                .replace(b"\t", b"\\t")
+                .replace(b"\n", b"\\n")
+                .replace(b"\r", b"\\r")
+                .replace(b"\0", b"\\0")
+            )
         case tuple():
             return b"[" + b",".join(_element(item) for item in value) + b"]"
         case datetime():

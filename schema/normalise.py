@@ -15,11 +15,14 @@ from tallystick.schema.dialects import (
     usage_names,
 )
 
-
-_TEXT: Final = "if(startsWith(v, '\\n'), substring(v, multiIf(length(v) < 130, 3, length(v) < 16387, 4, length(v) < 2097156, 5, 6)), '')"
+_TEXT: Final = (
+    "if(startsWith(v, '\\n'), substring(v, multiIf(length(v) < 130, 3, length(v) < 16387, 4, length(v) < 2097156, 5, 6)), '')"
+)
 """SQL: the text in an AnyValue `v` as it stands on the wire: tag, length (a varint), text."""
 
-_SEVENS: Final = " + ".join(f"bitAnd(bitShiftRight(reinterpretAsUInt64(substring(v, 2, 8)), {i}), {127 << 7 * i})" for i in range(7))
+_SEVENS: Final = " + ".join(
+    f"bitAnd(bitShiftRight(reinterpretAsUInt64(substring(v, 2, 8)), {i}), {127 << 7 * i})" for i in range(7)
+)
 _INTEGER: Final = f"if(length(v) > 8, -1, toFloat64({_SEVENS}))"
 """SQL: the integer in an AnyValue, a varint of seven bits a byte; longer ones are negative or beyond any count."""
 
@@ -52,7 +55,7 @@ def normalise_sql(source: str) -> str:
     }
     values |= {f"text.{column}": f"texts[{place_expression(column)}]" for column in table.texts}
     values |= {f"number.{column}": f"numbers[{place_expression(column)}]" for column in table.numbers}
-    sql = files(__package__).joinpath("sql/normalise.sql").read_text(encoding="utf-8")
+    sql = files("tallystick.schema").joinpath("sql/normalise.sql").read_text(encoding="utf-8")
     for name, expression in values.items():
         sql = sql.replace("{{" + name + "}}", expression)
     if "{{" in sql:

@@ -55,7 +55,7 @@ class Attribute:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(files(__package__).joinpath(name).read_text(encoding="utf-8").splitlines()))
+    return list(csv.DictReader(files("tallystick.schema.dialects").joinpath(name).read_text(encoding="utf-8").splitlines()))
 
 
 @cache
@@ -128,6 +128,7 @@ COUNTS: Final = (
     "image_input",
 )  # fmt: skip
 """The token counts, in the order of the array in which the statement carries them."""
+
 
 def place_expression(column: str) -> str:
     """SQL: the place among a span's attributes of the one that fills `column`; 0 where there is none."""

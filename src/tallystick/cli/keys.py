@@ -75,7 +75,7 @@ def list_(*, as_json: bool, data: Path | None) -> None:
     \b
     tallystick keys list --json
     """
-    rows = [{field.key: getattr(info, field.key) for field in _FIELDS} for info in _store(data).list()]
+    rows = [{field.key: getattr(info, field.key) for field in _FIELDS} for info in _store(data).all()]
     if as_json:
         print_json(rows)
     elif rows:

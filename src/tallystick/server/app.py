@@ -58,7 +58,9 @@ def error_body(code: str, message: str, hint: str) -> dict[str, dict[str, str]]:
 
 def create_app(store: Store, committer: Committer, receiver: Receiver, door: Door) -> FastAPI:
     """The application over an open store and a running committer."""
-    app = FastAPI(title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None)
+    app = FastAPI(
+        title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None
+    )
     readers = anyio.CapacityLimiter(_READERS)
 
     app.add_middleware(Guard, door=door)
@@ -118,7 +120,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._door.suspicious(Headers(scope=scope)):
-            body = error_body("forbidden", "A forwarded request, or one for another host, needs a key.", "Send `Authorization: Bearer KEY`.")
+            body = error_body(
+                "forbidden", "A forwarded request, or one for another host, needs a key.", "Send `Authorization: Bearer KEY`."
+            )
             await JSONResponse(body, 403)(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -131,7 +135,11 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StoreError)
     async def unavailable(request: Request, error: StoreError) -> JSONResponse:
-        body = error_body("unavailable", "Nothing can be stored now.", "Nothing of the request was kept; send it again after Retry-After seconds.")
+        body = error_body(
+            "unavailable",
+            "Nothing can be stored now.",
+            "Nothing of the request was kept; send it again after Retry-After seconds.",
+        )
         return JSONResponse(body, 503, {"Retry-After": str(RETRY_AFTER_S)})
 
     @app.exception_handler(BadQuery)

@@ -18,7 +18,9 @@ class Unauthorized(PayloadError):
     """The key is missing, unknown or revoked."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(401, "unauthorized", message, "Send `Authorization: Bearer KEY`; `tallystick keys create --tenant NAME` makes a key.")
+        super().__init__(
+            401, "unauthorized", message, "Send `Authorization: Bearer KEY`; `tallystick keys create --tenant NAME` makes a key."
+        )
 
 
 class Door:

@@ -61,7 +61,11 @@ def run(settings: Settings) -> None:
         stack.enter_context(_named(store.data, url))
         if not door.open:
             log.info("listening on %s, which isn't a loopback address: every request needs a key", settings.host)
-        _serve(uvicorn.Config(create_app(store, committer, receiver, door), lifespan="off", log_level="warning", access_log=False), listening, url)
+        _serve(
+            uvicorn.Config(create_app(store, committer, receiver, door), lifespan="off", log_level="warning", access_log=False),
+            listening,
+            url,
+        )
 
 
 class _Server(uvicorn.Server):
