@@ -26,6 +26,9 @@ _SHARE: Final = 0.2
 _CREDIT_S: Final = 60.0
 """How much of it may be saved up, so that a burst of requests, one after another, isn't held back."""
 
+_BATCH_BYTES: Final = 48 << 20
+"""A batch is closed at so many bytes, whatever its spans: it is held several times over while it is entered."""
+
 _EAGER_SPANS: Final = 500
 """With so many spans waiting nothing is gained by waiting longer."""
 
@@ -61,7 +64,7 @@ class Committer:
     """
 
     def __init__(
-        self, writer: Callable[[], BatchWriter], *, window_s: float = 1.0, max_spans: int = 50_000, max_bytes: int = 256 << 20
+        self, writer: Callable[[], BatchWriter], *, window_s: float = 1.0, max_spans: int = 50_000, max_bytes: int = 128 << 20
     ) -> None:
         self._make_writer = writer
         self._window_s, self._max_spans, self._max_bytes = window_s, max_spans, max_bytes
@@ -136,13 +139,17 @@ class Committer:
                 ):
                     break
             batch: list[tuple[Item, Future[Outcome]]] = []
-            spans = 0
-            while self._queue and (not batch or spans + self._queue[0][0].spans <= self._max_spans):
-                item, future = self._queue.popleft()
+            spans = size = 0
+            while self._queue:
+                item, future = self._queue[0]
+                if batch and (spans + item.spans > self._max_spans or size + len(item.data) > _BATCH_BYTES):
+                    break
+                self._queue.popleft()
                 batch.append((item, future))
                 spans += item.spans
-                self._bytes -= len(item.data)
+                size += len(item.data)
             self._spans -= spans
+            self._bytes -= size
         return batch
 
     def _commit(self, writer: BatchWriter, batch: Sequence[tuple[Item, Future[Outcome]]]) -> None:

@@ -257,6 +257,10 @@ def _readable(message: Message, strict: type[Message]) -> bool:
 
 def _read_json(data: bytes, limits: Limits) -> Payload:
     """OTLP/JSON to protobuf: ids are hexadecimal there, not base64. A span that can't be read is left out."""
+    if len(data) > limits.decoded_bytes // 4:
+        raise PayloadError(
+            413, "too_large", f"JSON over {limits.decoded_bytes // 4} bytes.", "Send smaller batches, or protobuf."
+        )
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -19,6 +19,9 @@ from tallystick.ingest.errors import PoisonBatch, StoreError
 from tallystick.ingest.payload import JSON, PROTOBUF, Limits, Payload, PayloadError, check_protobuf, decode
 from tallystick.ingest.writer import Item, Outcome
 
+ARRIVING_BYTES: Final = 192 << 20
+"""Bytes of bodies that may be on their way in at one time; beyond it senders are asked to try again."""
+
 RETRY_AFTER_S: Final = 1
 """What a sender is asked to wait when nothing can be stored now."""
 
@@ -48,6 +51,7 @@ class Receiver:
         self, committer: Committer, authenticate: Authenticate, limits: Limits, clock: Callable[[], int] = time.time_ns
     ) -> None:
         self._committer, self._authenticate, self._limits, self._clock = committer, authenticate, limits, clock
+        self._arriving = 0
         self.refused: Counter[str] = Counter()
         """Requests that were refused whole, by error code."""
 
@@ -57,14 +61,30 @@ class Receiver:
             return None
         return self._committer.submit(Item(payload.data, payload.spans, sender.tenant, self._clock(), sender.operator))
 
-    def check(self, body: bytes, content_type: str, content_encoding: str, authorization: str | None) -> tuple[Payload, Sender]:
-        """Raises PayloadError."""
+    async def read(self, request: Request) -> tuple[Payload, Sender]:
+        """Ask who sends, then take the body as it comes, given up as soon as it is too large. Raises PayloadError, Full."""
+        headers = request.headers
+        size = 0
+        parts = []
         try:
-            sender = self._authenticate(authorization)
-            return decode(body, content_type, content_encoding, self._limits), sender
+            sender = self._authenticate(headers.get("authorization"))
+            async for part in request.stream():
+                size += len(part)
+                self._arriving += len(part)
+                if size > self._limits.decoded_bytes:
+                    raise PayloadError(
+                        413, "too_large", f"The body is over {self._limits.decoded_bytes} bytes.", "Send smaller batches."
+                    )
+                if self._arriving > ARRIVING_BYTES:
+                    raise Full(f"{self._arriving >> 20} MiB are arriving at once")
+                parts.append(part)
+            content_type, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
+            return decode(b"".join(parts), content_type, encoding, self._limits), sender
         except PayloadError as error:
             self.refused[error.code] += 1
             raise
+        finally:
+            self._arriving -= size
 
     def check_bytes(self, body: bytes, authorization: str | None) -> tuple[Payload, Sender]:
         """The same for gRPC, whose messages come decompressed. Raises PayloadError."""
@@ -94,17 +114,6 @@ def answer(payload: Payload, outcome: Outcome | None) -> ExportTraceServiceRespo
     return response
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body as it comes, given up as soon as it is too large. Raises PayloadError."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise PayloadError(413, "too_large", f"The body is over {limit} bytes.", "Send smaller batches.")
-        parts.append(part)
-    return b"".join(parts)
-
-
 def router(receiver: Receiver) -> APIRouter:
     """`POST /v1/traces`. Errors are raised as PayloadError and StoreError; the application answers them."""
     routes = APIRouter()
@@ -117,13 +126,10 @@ def router(receiver: Receiver) -> APIRouter:
         tags=["ingest"],
     )
     async def traces(request: Request) -> Response:
-        headers = request.headers
-        content_type = headers.get("content-type", "")
-        body = await read_body(request, receiver.limits.decoded_bytes)
-        payload, sender = receiver.check(body, content_type, headers.get("content-encoding", ""), headers.get("authorization"))
+        payload, sender = await receiver.read(request)
         outcome = await _settled(receiver, payload, sender)
         response = answer(payload, outcome)
-        if content_type.startswith(JSON):
+        if request.headers.get("content-type", "").startswith(JSON):
             return Response(json.dumps(json_format.MessageToDict(response)), media_type=JSON)
         return Response(response.SerializeToString(), media_type=PROTOBUF)
 

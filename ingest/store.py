@@ -2,6 +2,9 @@
 
 import fcntl
 import os
+import re
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +48,10 @@ class Store:
             for name in ("config.xml", "users.xml"):
                 text = files("tallystick.schema").joinpath(f"engine/{name}").read_text(encoding="utf-8")
                 (self.data / name).write_text(text.replace("{{data}}", escape(str(self.data))), encoding="utf-8")
+            # The client hands payloads to the engine in files: not in a place that others read, nor left behind by a kill.
+            shutil.rmtree(self.data / "tmp", ignore_errors=True)
+            (self.data / "tmp").mkdir(mode=0o700)
+            tempfile.tempdir = str(self.data / "tmp")
             os.chdir(self.data)
         except BlockingIOError as error:
             raise DataDirectoryInUse(f"another process holds {self.data}") from error
@@ -98,6 +105,12 @@ class Store:
                 client.close()
             self._clients.clear()
         self._holding.close()
+
+
+def error_name(error: ClickHouseError) -> str:
+    """What went wrong as the engine names it, `NOT_ENOUGH_SPACE` say. Its message may hold what was sent, and isn't passed on."""
+    found = re.findall(r"\(([A-Z][A-Z_0-9]{3,})\)", str(error))
+    return found[-1] if found else type(error).__name__
 
 
 def scalar(client: "Client", query: str) -> Any:

@@ -12,7 +12,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
 from tallystick.ingest.migrate import statements
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
-from tallystick.ingest.store import read_sql, scalar
+from tallystick.ingest.store import error_name, read_sql, scalar
 from tallystick.schema.dialects import quote
 from tallystick.schema.envelope import COLUMNS, envelope
 from tallystick.schema.models import Seen
@@ -45,6 +45,12 @@ _UNREADABLE: Final = (
     "CANNOT_READ_ALL_DATA",
     "UNKNOWN_PROTOBUF_FORMAT",
 )
+
+_NEW_MODELS: Final = 1_000
+"""Models that are given prices in one batch: each takes up to 2 ms."""
+
+_KNOWN_MODELS: Final = 100_000
+"""Models that are remembered to have been given prices."""
 
 _WHO: Final = ("customer", "feature", "agent", "team", "user", "session")
 
@@ -122,10 +128,12 @@ class Writer:
         try:
             return self._write(items)
         except ClickHouseError as error:
-            text = str(error)
-            if any(name in text for name in _UNREADABLE):
-                raise PoisonBatch(text[:500]) from error
-            raise StoreUnavailable(text[:500]) from error
+            name = error_name(error)
+            if any(part in name for part in _UNREADABLE):
+                raise PoisonBatch(name) from error
+            raise StoreUnavailable(name) from error
+        except OSError as error:
+            raise StoreUnavailable(error.strerror or type(error).__name__) from error
 
     def _write(self, items: Sequence[Item]) -> Written:
         for table in _WORK_TABLES:
@@ -167,11 +175,14 @@ class Writer:
 
     def _price(self, seen: set[Seen]) -> None:
         """Give prices to models that are seen for the first time."""
-        new = seen - self._priced
-        rows = self._prices.rows(sorted(new)) if new else []
+        # Names are the senders' to choose: so many at a time, the rest when they are seen again.
+        new = sorted(seen - self._priced)[:_NEW_MODELS]
+        if len(self._priced) > _KNOWN_MODELS:
+            self._priced.clear()
+        rows = self._prices.rows(new) if new else []
         if rows:
             self._insert("prices", rows)
-        self._priced |= new
+        self._priced.update(new)
 
     def _insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
         # As text: the client's own insert loads numpy and pandas, a second and 100 MB of them.
