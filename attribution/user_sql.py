@@ -31,7 +31,7 @@ _MAX_WRITTEN_BYTES: Final = 1 << 24
 READER_SETTINGS: Final[Mapping[str, Any]] = {
     # What a query may take. In excess the engine throws.
     "max_execution_time": 30,
-    "max_memory_usage": 1_000_000_000,
+    "max_memory_usage": 500_000_000,
     "max_temporary_data_on_disk_size_for_query": 4_000_000_000,
     "max_result_rows": 100_000,
     "max_result_bytes": 100_000_000,
@@ -40,9 +40,10 @@ READER_SETTINGS: Final[Mapping[str, Any]] = {
     "max_ast_depth": 300,
     "max_ast_elements": 20_000,
     "http_max_tries": 1,
-    # What it found in a part for one tenant would be believed for another: the row filter isn't in its key.
+    # Shared by all tenants, whatever their row filter.
     "use_query_condition_cache": 0,
-    # How values are written in JSON. Values here are SQL literals.
+    # How values are read and written.
+    "cast_string_to_date_time_mode": "'best_effort'",
     "date_time_output_format": "'iso'",
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_decimals": 1,
@@ -53,7 +54,8 @@ READER_SETTINGS: Final[Mapping[str, Any]] = {
 
 _MESSAGE: Final = 400
 _NOISE: Final = re.compile(
-    r"[.:,]? in scope |\. Expected one of|:? ?\(version |: ?While |\. Stack trace|\s*\([A-Z][A-Z0-9_]+\)$", re.IGNORECASE
+    r"[.:,]? in (?:scope|query) |\. Expected one of|:? ?\(version |: ?While |\. Stack trace|\s*\([A-Z][A-Z0-9_]+\)$",
+    re.IGNORECASE,
 )
 """Where what an error says of the query ends."""
 
@@ -118,16 +120,16 @@ def run(reader: "Client", query: str, params: Mapping[str, Any] | None) -> Resul
     reader: a connection of `Store.reader(tenant, READER_SETTINGS)`, whose current database holds `charges`.
     """
     _check_size(query)
-    text, tree, database, tables = _answer(reader, _READ, {"query": query})["data"][0]
     try:
+        text, tree, database, tables = _answer(reader, _READ, {"query": query})["data"][0]
         named = check(json.loads(tree), database, tables)
+        if "aggregatefunction" in text.lower():
+            # States that the engine didn't make itself can crash it.
+            raise BadQuery("not_allowed", "A state of an aggregate function can't be written.", "Make it by a -State function.")
+        # Without parameters the client would put values into the text by itself.
+        answer = _answer(reader, text, _bound(named, params or {}) or None)
     except RecursionError:
         raise QueryTooExpensive(*_TOO_COMPLEX) from None
-    if "aggregatefunction" in text.lower():
-        # States that the engine didn't make itself can crash it.
-        raise BadQuery("not_allowed", "A state of an aggregate function can't be written.", "Make it by a -State function.")
-    # Without parameters the client would put values into the text by itself.
-    answer = _answer(reader, text, _bound(named, params or {}) or None)
     columns = [Column(column["name"], column["type"]) for column in answer["meta"]]
     return Result(columns, answer["data"], answer["statistics"]["elapsed"] * 1e3)
 
@@ -136,6 +138,8 @@ def _answer(reader: "Client", statement: str, params: dict[str, Any] | None) -> 
     try:
         answer: dict[str, Any] = json.loads(reader.raw_query(statement, params, fmt="JSONCompact").decode(errors="replace"))
     except ClickHouseError as error:
+        # Embedded, what a failed query had already written is put before the next answer of the connection: let that be this one.
+        reader.raw_query("SELECT 1")
         raise _refusal(str(error)) from None
     return answer
 
@@ -145,9 +149,9 @@ def _check_size(query: str) -> None:
     try:
         size = len(query.encode())
     except UnicodeEncodeError:
-        raise BadQuery("syntax", "The query isn't valid Unicode.") from None
+        raise BadQuery("syntax_error", "The query isn't valid Unicode.") from None
     if not query.strip():
-        raise BadQuery("syntax", "The query is empty.", "Send one SELECT over `charges`.")
+        raise BadQuery("syntax_error", "The query is empty.", "Send one SELECT over `charges`.")
     depth = deepest = 0
     for character in query:
         depth += (character in "([{") - (character in ")]}")
@@ -185,6 +189,8 @@ def _refusal(message: str) -> BadQuery:
     known = name[1] if name else "UNKNOWN"
     if "parseQueryToJSON" in message.partition("DB::Exception: ")[2].partition("In scope")[0]:
         return BadQuery("not_a_select", "Only SELECT can be asked.", ONLY_SELECT)
+    if "Max query size exceeded" in message:
+        return QueryTooExpensive(*_TOO_COMPLEX)
     if known in _LIMITS:
         return QueryTooExpensive(*_LIMITS[known])
     if known not in _SPEAKING:
