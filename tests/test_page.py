@@ -547,7 +547,9 @@ def test_a_key_is_asked_for_and_the_first_call_appears(browser: "Chrome", tmp_pa
         assert page.run(
             "return [document.getElementById('ledger').hidden, sessionStorage.getItem('key'), localStorage.length]"
         ) == [True, key, 0]
-        assert page.texts("#empty pre") == [f"export TALLYSTICK_URL={page.url}\nimport tallystick.auto"]
+        assert page.texts("#empty pre") == [
+            f"export TALLYSTICK_URL={page.url}\nexport TALLYSTICK_KEY=ts_…\nimport tallystick.auto"
+        ]
         old = span("old", start_ns=time.time_ns() - 100 * 24 * HOUR_NS)
         headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {key}"}
         assert httpx.post(f"{page.url}/v1/traces", content=request(old).SerializeToString(), headers=headers).status_code == 200
