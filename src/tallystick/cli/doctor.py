@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import click
@@ -91,6 +92,10 @@ def _instrumented() -> Iterator[Check]:
 
 
 def _reachable(settings: Settings) -> Iterator[Check]:
+    if find_spec("httpx") is None:
+        # Where only the collector is installed, what is installed is all there is to say.
+        yield Check("warn", "reachable", "not looked at: this needs the server's packages", "pip install 'tallystick[server]'")
+        return
     url = server_url(settings)
     if url is None and not settings.data.is_dir():
         # Nothing is named: services would send to the usual address, so that is where to look.
