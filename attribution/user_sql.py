@@ -43,7 +43,6 @@ READER_SETTINGS: Final[Mapping[str, Any]] = {
     # Shared by all tenants, whatever their row filter.
     "use_query_condition_cache": 0,
     # How values are read and written.
-    "cast_string_to_date_time_mode": "'best_effort'",
     "date_time_output_format": "'iso'",
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_decimals": 1,
@@ -126,15 +125,15 @@ def run(reader: "Client", query: str, params: Mapping[str, Any] | None) -> Resul
         if "aggregatefunction" in text.lower():
             # States that the engine didn't make itself can crash it.
             raise BadQuery("not_allowed", "A state of an aggregate function can't be written.", "Make it by a -State function.")
-        # Without parameters the client would put values into the text by itself.
-        answer = _answer(reader, text, _bound(named, params or {}) or None)
+        # Only what the tree names is passed on: where it finds no parameter, the client would put values into the text by itself.
+        answer = _answer(reader, text, _bound(named, params or {}))
     except RecursionError:
         raise QueryTooExpensive(*_TOO_COMPLEX) from None
     columns = [Column(column["name"], column["type"]) for column in answer["meta"]]
     return Result(columns, answer["data"], answer["statistics"]["elapsed"] * 1e3)
 
 
-def _answer(reader: "Client", statement: str, params: dict[str, Any] | None) -> dict[str, Any]:
+def _answer(reader: "Client", statement: str, params: dict[str, Any]) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(reader.raw_query(statement, params, fmt="JSONCompact").decode(errors="replace"))
     except ClickHouseError as error:

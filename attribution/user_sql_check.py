@@ -69,6 +69,7 @@ _CLAUSES: Final = {
 }
 """What may be written in SELECT but not here: key of a node → name, hint."""
 
+_OTHER_DATABASES: Final = frozenset({"system", "information_schema", "default", "work"})
 _CASTS: Final = frozenset({"cast", "try_cast", "accuratecast", "accuratecastornull", "accuratecastordefault"})
 _IN: Final = frozenset({"in", "notin", "globalin", "globalnotin", "nullin", "notnullin", "globalnullin", "globalnotnullin"})
 ONLY_SELECT: Final = "One SELECT, with WITH, subqueries and UNION as needed; docs/charges.md describes the columns."
@@ -183,18 +184,19 @@ class _Names(NamedTuple):
         name = str(node["name"])
         if name in (VIEW, f"{self.database}.{VIEW}"):
             return
-        # A name of the query's own may be out of sight where it stands, and then means the database's.
-        if name not in self.own or name in self.taken or not name.isidentifier():
+        if name not in self.own:
             raise _no_table(name)
 
     def check_column(self, node: Node) -> None:
         # `WITH ledger AS l SELECT … IN l` makes a table of what looks like a column.
         name = str(node["name"])
         first, _, rest = name.partition(".")
-        if name in self.taken or (first == self.database and rest.split(".")[0] != VIEW):
+        foreign = first.lower() in _OTHER_DATABASES and rest
+        if name in self.taken or foreign or (first == self.database and rest.split(".")[0] != VIEW):
             raise _no_table(name)
 
     def check_new(self, name: str) -> None:
+        # Where a name of the query's own is out of sight, it would mean the database's; one with a dot, that of another database.
         if name in self.taken or not name.isidentifier():
             raise BadQuery("name_taken", f"{name} can't be the name of a subquery in WITH.", "Choose another name.")
 

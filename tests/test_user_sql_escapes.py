@@ -66,6 +66,16 @@ def test_no_other_table_can_be_named(ask: Ask, tenant: str | None, name: str, qu
     assert refused.value.code in {"no_such_table", "name_taken"}
 
 
+@pytest.mark.parametrize(
+    "query", ["SELECT {t:Identifier} FROM charges", "SELECT c.{t:Identifier} FROM charges AS c", "SELECT 1 IN {t:Identifier}"]
+)
+@pytest.mark.parametrize("value", ["tenant", "ledger", "system.one"])
+def test_no_name_comes_from_outside(ask: Ask, query: str, value: str) -> None:
+    for asked in (query, "SELECT * FROM {t:Identifier}", "SELECT * FROM tallystick.{t:Identifier}"):
+        with pytest.raises(BadQuery, match="A parameter can't be a name"):
+            ask("acme", asked, {"t": value})
+
+
 def test_tables_that_come_later_are_refused_too(ask: Ask, chdb_client: Client) -> None:
     chdb_client.command("CREATE TABLE later (a UInt8) ENGINE = Memory")
     try:
