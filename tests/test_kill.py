@@ -111,7 +111,6 @@ def test_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path) ->
         f"lost                     {lost:>9,}\n"
         f"doubled                  {doubled:>9,}\n"
     )
-    print(table)
     if target := os.environ.get("TALLYSTICK_KILL_TABLE"):
         Path(target).write_text(table)
     assert calls > KILLS

@@ -93,7 +93,49 @@ def test_names_that_others_depend_on() -> None:
     }  # fmt: skip
 
 
-CHARGES = ["entry", "calls", "tenant", "customer", "feature", "agent", "team", "user", "session", "service", "environment", "tags", "provider", "request_model", "response_model", "operation", "service_tier", "streamed", "status", "error_type", "cache_hit", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "usage_source", "started_at", "ended_at", "ttft_ms", "ttft_kind", "tpot_ms", "price_id", "cost_usd", "reported_cost_usd", "trace_id", "span_id", "response_id"]
+CHARGES = [
+    "entry",
+    "calls",
+    "tenant",
+    "customer",
+    "feature",
+    "agent",
+    "team",
+    "user",
+    "session",
+    "service",
+    "environment",
+    "tags",
+    "provider",
+    "request_model",
+    "response_model",
+    "operation",
+    "service_tier",
+    "streamed",
+    "status",
+    "error_type",
+    "cache_hit",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "usage_source",
+    "started_at",
+    "ended_at",
+    "ttft_ms",
+    "ttft_kind",
+    "tpot_ms",
+    "price_id",
+    "cost_usd",
+    "reported_cost_usd",
+    "trace_id",
+    "span_id",
+    "response_id",
+]
 
 
 def test_charges_has_the_columns_it_was_promised_with(chdb_client: object) -> None:
