@@ -5,29 +5,28 @@ A good payload stays the bytes that arrived. Only one with spans that can't be s
 
 import base64
 import binascii
+import contextlib
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
-from google.protobuf.message import DecodeError, Message
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1 import common_pb2
-from opentelemetry.proto.resource.v1 import resource_pb2
-from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tallystick.ingest.sift import DETAILS_A_SPAN, Corrupt, Flood, sift
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 
-_GUARD_ABOVE = 1 << 20
-"""Bytes above which a payload is counted before it is parsed: parsing can take 80 bytes of memory for two bytes of payload."""
+_PARSED_WHOLE = 1 << 20
+"""Bytes up to which a payload is parsed in one go: parsing can take 80 bytes of memory for two bytes of payload."""
 
-_DETAILS_A_SPAN = 512
-"""Attributes, events and links a span may have on average before a large payload counts as a flood (the SDKs' own limit is 128 of each)."""
+_JSON_OBJECTS = 1_000_000
+"""Objects and lists in one JSON body: each takes 70 bytes of memory before anything is known of it."""
 
 
 class PayloadError(Exception):
@@ -113,20 +112,31 @@ def decompress(body: bytes, content_encoding: str, limits: Limits) -> bytes:
 
 def check_protobuf(data: bytes, limits: Limits) -> Payload:
     """Check a serialised ExportTraceServiceRequest. Raises PayloadError."""
-    if len(data) > _GUARD_ABOVE:
-        _guard(data, limits)
+    if len(data) <= _PARSED_WHOLE:
+        with contextlib.suppress(DecodeError):
+            request = ExportTraceServiceRequest.FromString(data)
+            spans = _count(request)
+            if spans > limits.spans:
+                raise _too_many(spans, limits)
+            if _attributes(request) <= DETAILS_A_SPAN * (spans + 1):
+                return Payload(data, spans)
     try:
-        request = ExportTraceServiceRequest.FromString(data)
-    except (DecodeError, RecursionError):
-        return _salvage(data, limits)
-    spans = _count(request)
-    if spans > limits.spans:
-        raise _too_many(spans, limits)
-    return Payload(data, spans)
+        sifted = sift(data, limits.spans)
+    except Corrupt as error:
+        raise _malformed(str(error)) from error
+    except Flood as error:
+        raise PayloadError(413, error.code, f"{error} in one request.", "Send smaller batches.") from error
+    return Payload(sifted.data, sifted.spans, dict(sifted.rejected))
 
 
 def _count(request: Any) -> int:
     return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+
+
+def _attributes(request: ExportTraceServiceRequest) -> int:
+    return sum(
+        len(span.attributes) for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans
+    )
 
 
 def _too_large(limits: Limits) -> PayloadError:
@@ -153,158 +163,73 @@ def _malformed(what: str) -> PayloadError:
     )
 
 
-def _copy_descriptors(change: Callable[[str, descriptor_pb2.FieldDescriptorProto], None]) -> type[Message]:
-    """A class of OTLP's request with changed fields, in a pool of its own."""
-    pool = descriptor_pool.DescriptorPool()
-    for module in (common_pb2, resource_pb2, trace_pb2, trace_service_pb2):
-        file = descriptor_pb2.FileDescriptorProto()
-        module.DESCRIPTOR.CopyToProto(file)
-        for message in file.message_type:
-            for one in message.field:
-                change(message.name, one)
-        pool.Add(file)
-    return message_factory.GetMessageClass(
-        pool.FindMessageTypeByName("opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest")
-    )
-
-
-def _text_as_bytes(message: str, one: descriptor_pb2.FieldDescriptorProto) -> None:
-    if one.type == one.TYPE_STRING:
-        one.type = one.TYPE_BYTES
-
-
-def _details_as_bytes(message: str, one: descriptor_pb2.FieldDescriptorProto) -> None:
-    if message == "Span" and one.type == one.TYPE_MESSAGE:
-        one.type = one.TYPE_BYTES
-        one.ClearField("type_name")
-    _text_as_bytes(message, one)
-
-
-_Lenient = _copy_descriptors(_text_as_bytes)
-_Outline = _copy_descriptors(_details_as_bytes)
-
-
-def _guard(data: bytes, limits: Limits) -> None:
-    """Count what a large payload holds without building it."""
-    try:
-        outline: Any = _Outline.FromString(data)
-    except (DecodeError, RecursionError) as error:
-        raise _malformed("it can't be decoded") from error
-    spans = _count(outline)
-    if spans > limits.spans:
-        raise _too_many(spans, limits)
-    details = sum(
-        len(span.attributes) + len(span.events) + len(span.links)
-        for resource in outline.resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    )
-    if details > _DETAILS_A_SPAN * (spans + 16):
-        raise PayloadError(
-            413, "too_many_attributes", f"{details} attributes, events and links on {spans} spans.", "Limit them at the source."
-        )
-
-
-def _salvage(data: bytes, limits: Limits) -> Payload:
-    """Leave out the spans whose texts aren't UTF-8, or that are nested too deep, and keep the rest."""
-    try:
-        lenient: Any = _Lenient.FromString(data)
-    except (DecodeError, RecursionError) as error:
-        raise _malformed("it can't be decoded") from error
-    spans = _count(lenient)
-    if spans > limits.spans:
-        raise _too_many(spans, limits)
-    rejected = 0
-    for resource in lenient.resource_spans:
-        rejected += _drop_unreadable(resource)
-    kept = lenient.SerializeToString()
-    ExportTraceServiceRequest.FromString(kept)
-    return Payload(kept, spans - rejected, {"a text is not UTF-8": rejected})
-
-
-def _drop_unreadable(resource: Any) -> int:
-    """Remove the spans of one ResourceSpans that can't be read; how many."""
-    before = sum(len(scope.spans) for scope in resource.scope_spans)
-    if not _readable(resource.resource, resource_pb2.Resource) or not _is_utf8(resource.schema_url):
-        resource.Clear()
-        return before
-    for scope in resource.scope_spans:
-        if not _readable(scope.scope, common_pb2.InstrumentationScope) or not _is_utf8(scope.schema_url):
-            scope.Clear()
-            continue
-        good = [span for span in scope.spans if _readable(span, Span)]
-        if len(good) < len(scope.spans):
-            del scope.spans[:]
-            scope.spans.extend(good)
-    return before - sum(len(scope.spans) for scope in resource.scope_spans)
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _readable(message: Message, strict: type[Message]) -> bool:
-    try:
-        strict.FromString(message.SerializeToString())
-    except DecodeError:
-        return False
-    return True
-
-
 def _read_json(data: bytes, limits: Limits) -> Payload:
     """OTLP/JSON to protobuf: ids are hexadecimal there, not base64. A span that can't be read is left out."""
     if len(data) > limits.decoded_bytes // 4:
         raise PayloadError(
             413, "too_large", f"JSON over {limits.decoded_bytes // 4} bytes.", "Send smaller batches, or protobuf."
         )
+    if data.count(b"{") + data.count(b"[") > _JSON_OBJECTS:
+        raise PayloadError(413, "too_many_attributes", f"Over {_JSON_OBJECTS} objects and lists.", "Send smaller batches.")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise _malformed(f"not JSON, {error}" if isinstance(error, ValueError) else "nested too deep") from error
     try:
-        spans = list(_json_spans(document))
-    except (AttributeError, TypeError) as error:
+        scopes = [scope for resource in _list(document, "resourceSpans") for scope in _list(resource, "scopeSpans")]
+        spans = [_list(scope, "spans") for scope in scopes]
+    except TypeError as error:
         raise _malformed("resourceSpans, scopeSpans and spans must be lists of objects") from error
-    if len(spans) > limits.spans:
-        raise _too_many(len(spans), limits)
-    rejected: dict[str, int] = {}
-    for holder, span in spans:
-        problem = _prepare_json_span(span)
-        if problem:
-            rejected[problem] = rejected.get(problem, 0) + 1
-            holder["spans"].remove(span)
+    number = sum(map(len, spans))
+    if number > limits.spans:
+        raise _too_many(number, limits)
+    for scope in scopes:
+        scope.pop("spans", None)
     request = ExportTraceServiceRequest()
     try:
         json_format.ParseDict(document, request, ignore_unknown_fields=True)
-    except (json_format.ParseError, RecursionError) as error:
-        raise _malformed(str(error)[:200] if isinstance(error, json_format.ParseError) else "nested too deep") from error
-    return Payload(request.SerializeToString(), _count(request), rejected)
+    except (json_format.ParseError, RecursionError, DecodeError) as error:
+        raise _malformed("nested too deep" if isinstance(error, RecursionError) else str(error)[:200]) from error
+    holders = [scope for resource in request.resource_spans for scope in resource.scope_spans]
+    if len(holders) != len(spans) or _count(request):
+        raise _malformed("names are written resourceSpans, scopeSpans and spans")
+    rejected = Counter[str]()
+    for holder, listed in zip(holders, spans, strict=True):
+        for one in listed:
+            try:
+                holder.spans.append(_json_span(one))
+            except _NotASpan as problem:
+                rejected[str(problem)] += 1
+    return Payload(request.SerializeToString(), number - rejected.total(), dict(rejected))
 
 
-def _json_spans(document: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(the scopeSpans object, the span in it), over a copy of each list."""
-    for resource in document.get("resourceSpans") or []:
-        for scope in resource.get("scopeSpans") or []:
-            for span in list(scope.get("spans") or []):
-                yield scope, span
+def _list(holder: Any, name: str) -> list[Any]:
+    """A list in a JSON object, empty where there is none. Raises TypeError."""
+    if not isinstance(holder, dict):
+        raise TypeError(type(holder))
+    found = holder.get(name) or []
+    if not isinstance(found, list):
+        raise TypeError(type(found))
+    return found
 
 
-def _prepare_json_span(span: Any) -> str:
-    """Ids to base64, in place; what is wrong with the span, or ''."""
+class _NotASpan(ValueError):
+    """What is wrong with it."""
+
+
+def _json_span(given: Any) -> Span:
+    """Raises _NotASpan."""
+    span = Span()
     try:
-        for holder in [span, *(span.get("links") or [])]:
+        for holder in [given, *_list(given, "links")]:
             for name in ("traceId", "spanId", "parentSpanId"):
                 if name in holder:
                     holder[name] = base64.b64encode(binascii.unhexlify(holder[name] or "")).decode()
-        json_format.ParseDict(span, Span(), ignore_unknown_fields=True)
-    except (ValueError, TypeError, AttributeError, binascii.Error):
-        return "an id is not hexadecimal"
-    except json_format.ParseError as error:
-        return f"not a span: {str(error)[:120]}"
-    except RecursionError:
-        return "nested too deep"
-    return ""
+    except (ValueError, TypeError) as error:
+        raise _NotASpan("an id is not hexadecimal" if isinstance(given, dict) else "not an object") from error
+    try:
+        return json_format.ParseDict(given, span, ignore_unknown_fields=True)
+    except (RecursionError, DecodeError) as error:
+        raise _NotASpan("nested too deep") from error
+    except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
+        raise _NotASpan("a field is of another type") from error

@@ -35,9 +35,12 @@ _SESSION: Final = {
     "min_insert_block_size_bytes": 0,
     "max_insert_block_size": 10_000_000,
     "max_partitions_per_insert_block": 0,
+    # Twice what a full batch takes. A payload of countless tiny things takes more, and is found and rejected.
+    "max_memory_usage": 450 << 20,
 }
 
 _UNREADABLE: Final = (
+    "MEMORY_LIMIT_EXCEEDED",
     "PROTOBUF",
     "CANNOT_PARSE",
     "INCORRECT_DATA",
