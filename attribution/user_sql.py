@@ -37,6 +37,7 @@ READER_SETTINGS: Final[Mapping[str, Any]] = {
     "max_result_bytes": 100_000_000,
     "max_threads": min(4, os.cpu_count() or 1),
     "max_parser_depth": 300,
+    "max_parser_backtracks": 100_000,
     "max_ast_depth": 300,
     "max_ast_elements": 20_000,
     "http_max_tries": 1,
@@ -89,7 +90,8 @@ _LIMITS: Final = {
     **dict.fromkeys(("MEMORY_LIMIT_EXCEEDED", "CANNOT_ALLOCATE_MEMORY", "SET_SIZE_LIMIT_EXCEEDED"), _TOO_BIG),
     **dict.fromkeys(("TOO_MANY_ROWS_OR_BYTES", "TOO_MANY_ROWS", "TOO_MANY_BYTES"), _TOO_MANY),
     **dict.fromkeys(
-        ("TOO_DEEP_RECURSION", "TOO_DEEP_AST", "TOO_BIG_AST", "TOO_DEEP_SUBQUERIES", "TOO_MANY_COLUMNS"), _TOO_COMPLEX
+        ("TOO_SLOW_PARSING", "TOO_DEEP_RECURSION", "TOO_DEEP_AST", "TOO_BIG_AST", "TOO_DEEP_SUBQUERIES", "TOO_MANY_COLUMNS"),
+        _TOO_COMPLEX,
     ),
 }
 
@@ -153,7 +155,7 @@ def _check_size(query: str) -> None:
         raise BadQuery("syntax_error", "The query is empty.", "Send one SELECT over `charges`.")
     depth = deepest = 0
     for character in query:
-        depth += (character in "([{") - (character in ")]}")
+        depth = max(0, depth + (character in "([{") - (character in ")]}"))
         deepest = max(deepest, depth)
     # `x BETWEEN a AND b` holds x twice: nested ones double with each level, in memory that no limit counts.
     written = size << min(len(re.findall("between", query, re.IGNORECASE)), 64)

@@ -295,6 +295,8 @@ def test_a_failed_query_leaves_nothing_to_the_next(chdb_store: Any) -> None:
         ("SELECT '" + "x" * 65_536 + "'", "too_complex"),
         ("SELECT " + "(" * 201 + "1" + ")" * 201, "too_complex"),
         ("SELECT " + "[(" * 15_000, "too_complex"),
+        ("SELECT '" + ")" * 20_000 + "', " + "[(" * 15_000, "too_complex"),
+        ("SELECT " + "INTERVAL (" * 195, "too_complex"),
         ("SELECT 1" + " BETWEEN 1 AND 2" * 30, "too_complex"),
         ("SELECT " + "(" * 30 + "1" + "/**/bETween/**/1 AND 2)" * 30, "too_complex"),
         ("SELECT 1" + " BETWEEN 1 AND 2" * 15, "too_complex"),
@@ -310,6 +312,8 @@ def test_what_costs_too_much_is_stopped(ask: Ask, query: str, code: str) -> None
 def test_long_but_reasonable_queries_pass(ask: Ask) -> None:
     names = ", ".join(f"'customer {n}'" for n in range(2_500))
     assert ask("acme", f"SELECT count() FROM charges WHERE customer IN ({names})").rows == [[0]]
+    cases = " ".join(f"WHEN lower(customer) = 'c{n}' AND (calls + {n}) * 2 > 4 THEN [{n}, ({n} + 1)]" for n in range(700))
+    assert ask("acme", f"SELECT count(CASE {cases} ELSE [0] END) FROM charges").rows == [[120]]
     ranges = ", ".join(f"countIf(input_tokens BETWEEN {n}000 AND {n}999)" for n in range(10))
     assert ask("acme", f"SELECT {ranges} FROM charges").rows[0][1] == 120
     assert ask("acme", "SELECT number FROM numbers(100000)").rows[-1] == [99_999]
