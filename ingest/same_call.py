@@ -75,6 +75,11 @@ class Rival:
         """Of two spans of one call the greater is entered: what is stored, unless a new one knows more. A log knows the end."""
         return _SOURCES[self.usage_source], self.detail, self.is_log, self.stored, self.layer, -self.begin_ns
 
+    @property
+    def is_root(self) -> bool:
+        """It has no parent: its id is empty, or zeros."""
+        return not any(self.parent_span_id)
+
     def knows_usage(self) -> bool:
         return self.usage_source == "provider" and self.total_input is not None
 
@@ -339,6 +344,9 @@ def _one_process(rivals: Sequence[Rival], case: _Case) -> None:
 
 
 def _unnamed(outer: Rival, inner: Rival) -> bool:
+    # Inside a span of the application both would be in its trace.
+    if not (outer.is_root or inner.is_log) or not (inner.is_root or outer.is_log):
+        return False
     return (
         inner.identity.trace_id != outer.identity.trace_id
         and not (inner.response_id and outer.response_id)

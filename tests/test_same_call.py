@@ -232,6 +232,11 @@ class TestOneProcess:
         outer = rival("chain", trace="1", scope="langchain", layer=FRAMEWORK)
         assert not lost(outer, rival("client", 1, 99, trace="2", output_tokens=11))
 
+    def test_inside_spans_of_the_application(self) -> None:
+        """They would share its trace."""
+        outer = rival("chain", trace="1", scope="langchain", layer=FRAMEWORK)
+        assert not lost(outer, rival("client", 1, 99, trace="2", parent="handler"))
+
     def test_one_instrumentation_tells_of_each_call_once(self) -> None:
         assert not lost(*(rival(f"c{i}", i, 100 - i, trace=str(i)) for i in range(4)))
 
@@ -277,10 +282,10 @@ class TestStreams:
 
     @staticmethod
     def stream(i: int, sent: float, headers: float, end: float, trace: str | None = None, **given: Any) -> tuple[Rival, Rival]:
-        scope = {"scope": "logfire.openai"} | given
+        scope = {"scope": "logfire.openai", "parent": "request" if trace else ""} | given
         return (
-            rival(f"s{i}", sent, headers, trace=trace or f"s{i}", parent="request", **scope | UNKNOWN),
-            rival(f"l{i}", headers + 0.6, end, trace=trace or f"l{i}", parent="request", is_log=True, **scope),
+            rival(f"s{i}", sent, headers, trace=trace or f"s{i}", **scope | UNKNOWN),
+            rival(f"l{i}", headers + 0.6, end, trace=trace or f"l{i}", is_log=True, **scope),
         )
 
     @pytest.mark.parametrize("trace", [None, "t"], ids=["traces of their own", "one trace"])
