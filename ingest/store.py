@@ -73,12 +73,12 @@ class Store:
         return client
 
     @contextmanager
-    def reader(self, tenant: str | None, limits: Mapping[str, int]) -> "Iterator[Client]":
+    def reader(self, tenant: str | None, limits: Mapping[str, int | str]) -> "Iterator[Client]":
         """A connection of its own that can change nothing, sees one tenant (None: all) and can't lift the engine's limits."""
         client = self._connect()
         try:
-            for name, value in limits.items():
-                client.command(f"SET {name} = {value}")
+            if limits:
+                client.command("SET " + ", ".join(f"{name} = {value}" for name, value in limits.items()))
             # The row filter in users.xml reads this, and a read-only session can't change it.
             client.command(
                 "SET log_comment = {comment:String}", parameters={"comment": "" if tenant is None else f"tenant:{tenant}"}

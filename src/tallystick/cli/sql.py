@@ -24,7 +24,7 @@ def sql(query: str, params: Sequence[str], form: Form, settings: Settings) -> No
 
     \b
     tallystick sql "SELECT feature, sum(cost_usd) FROM charges GROUP BY feature ORDER BY 2 DESC"
-    tallystick sql "DESCRIBE charges"
+    tallystick sql "SELECT * FROM charges ORDER BY cost_usd DESC LIMIT 3"
     tallystick sql "SELECT sum(calls) FROM charges WHERE customer = {name:String}" -p name=acme --json
     """
     if query == "-":

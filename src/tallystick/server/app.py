@@ -23,7 +23,14 @@ from tallystick.server.auth import Door
 
 log = logging.getLogger(__name__)
 
-_READERS: Final = 4
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+"""What the page can't say of itself in its own policy."""
+
+_READERS: Final = 3
 """Queries that run at one time; further ones wait."""
 
 
@@ -105,7 +112,8 @@ def create_app(store: Store, committer: Committer, receiver: Receiver, door: Doo
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
-        return HTMLResponse(files("tallystick.attribution").joinpath("page.html").read_text(encoding="utf-8"))
+        text = files("tallystick.attribution").joinpath("page.html").read_text(encoding="utf-8")
+        return HTMLResponse(text, headers=_PAGE_HEADERS)
 
     app.include_router(router(receiver))
     _answer_errors(app)
