@@ -75,8 +75,8 @@ def test_an_older_directory_is_upgraded(client: "Client", known: int) -> None:
         client.command(CALL)
     assert len(migrate(client, 0)) == len(migrations()) - known
     if known:
-        row = client.query("SELECT tenant, calls, input_tokens, toString(cost_usd), trace_id FROM charges").first_row
-        assert list(row) == ["acme", 1, 7, "0.000000000001", "0123456789abcdef0123456789abcdef"]
+        rows = client.query("SELECT tenant, calls, input_tokens, toString(cost_usd), trace_id FROM charges").result_rows
+        assert [list(row) for row in rows] == [["acme", 1, 7, "0.000000000001", "0123456789abcdef0123456789abcdef"]]
 
 
 def test_a_start_that_was_killed_in_between(client: "Client") -> None:
