@@ -24,6 +24,12 @@ from traffic import payload
 BATCH = 512
 TICKS = os.sysconf("SC_CLK_TCK")
 
+PARTS = """
+import sys; from pathlib import Path; from tallystick.ingest.store import open_store, scalar
+with open_store(Path(sys.argv[1])) as store:
+    print(scalar(store.client(), "SELECT sum(bytes_on_disk) FROM system.parts WHERE table = 'ledger' AND active"))
+"""
+
 
 def cpu_s(pid: int) -> float:
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -93,7 +99,8 @@ def through_the_server(spans: int, clients: int, compressed: bool, data: str) ->
     }  # fmt: skip
     server.terminate()
     server.wait(60)
-    size = sum(f.stat().st_size for f in pathlib.Path(data, "engine", "store").rglob("*") if f.is_file() and not f.is_symlink())
+    parts = subprocess.run([sys.executable, "-c", PARTS, data], check=True, capture_output=True, text=True)
+    size = float(parts.stdout)
     return result | {"bytes_a_span": size / result["stored"]}
 
 

@@ -14,8 +14,13 @@ from tallystick.ingest.writer import Item, Outcome, Written
 
 log = logging.getLogger(__name__)
 
-_GATHER_S: Final = 0.04
+_GATHER_S: Final = 0.02
 """A batch is closed when no request has come for so long …"""
+
+_GATHER_MANY_S: Final = 0.12
+"""… for so long, when the last batch was of many requests: it takes a while to read as many again …"""
+
+_MANY: Final = 16
 
 _GATHER_MOST_S: Final = 0.3
 """… or so long after its first. Senders that were answered together send again together."""
@@ -113,17 +118,17 @@ class Committer:
             self._started.set_exception(error)
             return
         self._started.set_result(None)
-        credit_s, ended = _CREDIT_S, time.monotonic()
+        credit_s, ended, requests = _CREDIT_S, time.monotonic(), 0
         while True:
-            batch = self._next(0.0 if credit_s > 0 else self._window_s)
+            batch = self._next(0.0 if credit_s > 0 else self._window_s, _GATHER_S if requests < _MANY else _GATHER_MANY_S)
             if not batch:
                 return
             began = time.monotonic()
             self._commit(writer, batch)
             credit_s = min(_CREDIT_S, credit_s + _SHARE * (time.monotonic() - ended)) - (time.monotonic() - began)
-            ended = time.monotonic()
+            ended, requests = time.monotonic(), len(batch)
 
-    def _next(self, rest_s: float) -> list[tuple[Item, Future[Outcome]]]:
+    def _next(self, rest_s: float, gather_s: float) -> list[tuple[Item, Future[Outcome]]]:
         """The next batch, once it is full enough or has waited; empty when closing and nothing is left."""
         earliest = time.monotonic() + rest_s
         with self._changed:
@@ -132,7 +137,7 @@ class Committer:
             close_at = time.monotonic() + _GATHER_MOST_S
             while not self._closing and self._spans < self._max_spans:
                 wait_s = earliest - time.monotonic() if self._spans < _EAGER_SPANS else 0.0
-                wait_s = max(wait_s, min(_GATHER_S, close_at - time.monotonic()))
+                wait_s = max(wait_s, min(gather_s, close_at - time.monotonic()))
                 waiting = len(self._queue)
                 if wait_s <= 0 or (
                     not self._changed.wait(wait_s) and len(self._queue) == waiting and time.monotonic() >= earliest

@@ -164,21 +164,22 @@ class Writer:
         mixed = self._scopes.mixed({(row[2], row[3]) for row in survey})
         self._find_near(mixed)
         verdict, entered = Verdict(), calls
-        if mixed or scalar(self._client, self._sql["repeats"]):
+        repeats = bool(mixed) or bool(scalar(self._client, self._sql["repeats"]))
+        if repeats:
             self._client.command(f"INSERT INTO work.rivals {self._sql['rivals']}")
             new = int(scalar(self._client, "SELECT count() FROM work.rivals WHERE NOT stored"))
             verdict = judge(_rival(row) for row in self._client.query(self._sql["suspects"]).result_rows)
             entered = new - sum(not stored for stored in verdict.lost.values())
         if entered or verdict.lost:
-            self._enter(verdict)
+            self._enter(verdict, repeats=repeats)
         return Written(outcomes, entered, sum(verdict.lost.values()), calls - entered)
 
     def _stage(self, items: Sequence[Item]) -> None:
-        batch = b"".join(
+        envelopes = (
             envelope(item.data, tenant=item.tenant, received_unix_nano=item.received_ns, number=number, operator=item.operator)
             for number, item in enumerate(items)
         )
-        self._client.raw_insert("work.otlp_in", ["envelopes"], batch, fmt="ProtobufSingle", settings=self._decode)
+        self._client.raw_insert("work.otlp_in", ["envelopes"], envelopes, fmt="ProtobufSingle", settings=self._decode)
 
     def _price(self, seen: set[Seen]) -> None:
         """Give prices to models that are seen for the first time."""
@@ -200,8 +201,10 @@ class Writer:
         condition = f"OR (tenant, process) IN ({processes})" if mixed else ""
         self._client.command(self._sql["near"].replace("{{within_s}}", str(_WITHIN_S)).replace("{{processes}}", condition))
 
-    def _enter(self, verdict: Verdict) -> None:
+    def _enter(self, verdict: Verdict, *, repeats: bool) -> None:
+        # Where every trace is new and there once, so is every span.
         unseen = "(tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'call')"
+        unseen, once = (unseen, "LIMIT 1 BY tenant, trace_id, span_id") if repeats else ("1", "")
         who, join = (
             ", ".join(f"s.{name}" for name in _WHO),
             self._sql["cost_join"].replace("{book:String}", quote(self._prices.id)),
@@ -214,7 +217,7 @@ class Writer:
             who = ", ".join(f"if(h.span_id = s.span_id, h.{name}, s.{name})" for name in _WHO)
             join += " LEFT JOIN work.heirs AS h ON s.tenant = h.tenant AND s.trace_id = h.trace_id AND s.span_id = h.span_id"
         sql = self._sql["enter"]
-        for name, text in {"who": who, "cost": self._sql["cost"], "unseen": unseen, "join": join}.items():
+        for name, text in {"who": who, "cost": self._sql["cost"], "unseen": unseen, "once": once, "join": join}.items():
             sql = sql.replace("{{" + name + "}}", text)
         self._client.command(f"{sql}\n{self._sql['void']}" if any(verdict.lost.values()) else sql)
 

@@ -16,6 +16,6 @@ FROM
 (
     SELECT * FROM work.staged
     WHERE problem = '' AND {{unseen}}
-    LIMIT 1 BY tenant, trace_id, span_id
+    {{once}}
 ) AS s
 {{join}}
