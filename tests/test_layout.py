@@ -77,7 +77,7 @@ def test_the_contract_does_nothing_but_say() -> None:
                 "tallystick",
                 "typing",
                 "collections",
-            }, f"{path} imports {name}"  # noqa: E501
+            }, f"{path} imports {name}"
 
 
 def test_rooms_are_links() -> None:
