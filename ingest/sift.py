@@ -164,8 +164,8 @@ class _Sieve:
                     content, place, number = place, place + 4, 0
                 case _:
                     raise Corrupt("a field of no known kind")
-            if place > end or not tag >> 3:
-                raise Corrupt("it ends too early" if place > end else "a field without a number")
+            if place > end or not 0 < tag >> 3 < 1 << 29:
+                raise Corrupt("it ends too early" if place > end else "a field's number is out of range")
             yield _Field(number, begin, content, place)
 
     def _varint(self, place: int) -> tuple[int, int]:
