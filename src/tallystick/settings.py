@@ -36,7 +36,13 @@ TABLE: Final = (
     Setting(
         "retention_days", "TALLYSTICK_RETENTION_DAYS", int, 400, "Days after which calls are deleted; 0 keeps them for ever."
     ),
-    Setting("max_body_bytes", "TALLYSTICK_MAX_BODY_BYTES", int, 32 << 20, "Most bytes of one request after decompression; of JSON a quarter of it."),
+    Setting(
+        "max_body_bytes",
+        "TALLYSTICK_MAX_BODY_BYTES",
+        int,
+        32 << 20,
+        "Most bytes of one request after decompression; of JSON a quarter of it.",
+    ),
     Setting("max_request_spans", "TALLYSTICK_MAX_REQUEST_SPANS", int, 50_000, "Most spans in one request."),
     Setting(
         "batch_window_ms",
