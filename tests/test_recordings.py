@@ -8,6 +8,7 @@ import copy
 import itertools
 import json
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from otlp import ident, pairs, request, span, trace_hex
 from server import Server
 
 SPANS = Path(__file__).parent / "spans"
@@ -371,3 +374,74 @@ def test_a_log_finds_its_span_without_other_instrumentations(server: Server, ord
     by_trace = rows_by_trace(server, key)
     for one in streams:
         assert total(of(one, by_trace), "calls") == 1, one.name
+
+
+DOCUMENTED = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((SPANS / "_documented").glob("*.json"))}
+SENT_AT = time.time_ns() - 120_000_000_000
+
+
+def documented(name: str) -> list[Span]:
+    """What a description says is emitted, as the spans of one trace: the parent, if there is one, the span or its tree."""
+    told = DOCUMENTED[name]
+    if "spans" in told:
+        tree = [
+            (one["name"], str(one["id"]), str(one["parent"]) if "parent" in one else None, one["attributes"])
+            for one in told["spans"]
+        ]
+    else:
+        tree = [(told["name"], "own", "above" if "parent" in told else None, told["attributes"])]
+    if "parent" in told:
+        tree.insert(0, (told["parent"]["name"], "above", None, told["parent"]["attributes"]))
+    spans = []
+    for i, (title, one, parent, attributes) in enumerate(tree):
+        made = span(name, f"{name}/{one}", parent=parent and f"{name}/{parent}", start_ns=SENT_AT + i * 1_000_000)
+        made.name = title
+        del made.attributes[:]
+        made.attributes.extend(pairs(attributes))
+        spans.append(made)
+    return spans
+
+
+@pytest.fixture(scope="module")
+def from_documents(server: Server) -> dict[str, list[Row]]:
+    key = server.key("documented")
+    scopes = {
+        "vercel_v5_dostream_span": "ai",
+        "vercel_v7_invoke_agent_tree": "ai",
+        "claude_code_llm_request_span": "com.anthropic.claude_code.tracing",
+    }
+    bodies = [request(*documented(name), scope=scope, resource={"service.name": name}) for name, scope in scopes.items()]
+    vllm = documented("vllm_llm_request_span")[0]
+    vllm.parent_span_id = ident("vllm/http", 8)
+    tokens = {"gen_ai.usage.input_tokens": 128, "gen_ai.usage.output_tokens": 64, "gen_ai.request.model": "qwen3"}
+    client = span(
+        "vllm_llm_request_span", "vllm/client", start_ns=SENT_AT - 1_000_000, duration_ns=1_002_000_000, attributes=tokens
+    )
+    served = request(vllm, scope="vllm.llm_engine", resource={"service.name": "vllm"})
+    server.post_all([*bodies, served], key)
+    server.post_all([request(client)], key)
+    return rows_by_trace(server, key)
+
+
+@pytest.mark.parametrize("name", [name for name, told in DOCUMENTED.items() if told["signal"] != "log"])
+def test_documented(name: str, from_documents: dict[str, list[Row]]) -> None:
+    truth = DOCUMENTED[name]["ground_truth"]
+    rows = from_documents[trace_hex(name)]
+    assert total(rows, "calls") == truth.get("billed_calls", 1)
+    writes = (total(rows, "cache_write_5m_tokens") or 0) + (total(rows, "cache_write_1h_tokens") or 0)
+    assert (total(rows, "input_tokens") or 0) + (total(rows, "cache_read_tokens") or 0) + writes == truth["input_total"]
+    assert total(rows, "output_tokens") == truth["output"]
+    assert (total(rows, "cache_read_tokens") or 0) == truth.get("cache_read", 0)
+    assert writes == truth.get("cache_write", 0)
+
+
+def test_documented_spans_say_more(from_documents: dict[str, list[Row]]) -> None:
+    vercel = standing(from_documents[trace_hex("vercel_v5_dostream_span")])
+    assert (vercel["feature"], vercel["user"], vercel["provider"], vercel["streamed"]) == ("fn", "u-42", "openai", 1)
+    assert vercel["ttft_ms"] == pytest.approx(151.2)
+    coding = standing(from_documents[trace_hex("claude_code_llm_request_span")])
+    assert (coding["session"], coding["request_model"], coding["input_tokens"]) == ("cec62d6f-0000", "claude-opus-5", 2)
+    assert {row["service"] for row in from_documents[trace_hex("vllm_llm_request_span")] if row["entry"] == "call"} <= {
+        "vllm",
+        "tests",
+    }
