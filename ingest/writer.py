@@ -58,7 +58,7 @@ _KNOWN_MODELS: Final = 100_000
 
 _WHO: Final = ("customer", "feature", "agent", "team", "user", "session")
 
-_WORK_TABLES: Final = ("staged", "near", "rivals", "lost", "heirs")
+_WORK_TABLES: Final = ("staged", "mixed", "near", "rivals", "lost", "heirs")
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,9 @@ class Writer:
         self._client.raw_insert(table, None, b"".join(tab_separated(row) for row in rows), fmt="TabSeparated")
 
     def _find_near(self, mixed: set[tuple[str, str]]) -> None:
-        processes = ", ".join(f"({quote(tenant)}, {quote(process)})" for tenant, process in sorted(mixed))
-        condition = f"OR (tenant, process) IN ({processes})" if mixed else ""
+        if mixed:
+            self._insert("work.mixed", sorted(mixed))
+        condition = "OR (tenant, process) IN (SELECT tenant, process FROM work.mixed)" if mixed else ""
         self._client.command(self._sql["near"].replace("{{within_s}}", str(_WITHIN_S)).replace("{{processes}}", condition))
 
     def _enter(self, verdict: Verdict, *, repeats: bool) -> None:
@@ -228,18 +229,20 @@ class Scopes:
     _MOST: Final = 100_000
 
     def __init__(self, known: Iterable[Sequence[str]]) -> None:
-        self._of: dict[tuple[str, str], set[str]] = {}
+        self._of: dict[tuple[str, str], str | None] = {}
+        """The instrumentation of a process, None where there are several."""
         for tenant, process, scope in known:
             self.note(tenant, process, scope)
 
     def note(self, tenant: str, process: str, scope: str) -> None:
-        self._of.setdefault((tenant, process), set()).add(scope)
+        if self._of.setdefault((tenant, process), scope) != scope:
+            self._of[tenant, process] = None
         if len(self._of) > self._MOST:
             del self._of[next(iter(self._of))]
 
     def mixed(self, processes: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of `processes`, (tenant, process), that more than one instrumentation meters."""
-        return {process for process in processes if len(self._of.get(process, ())) > 1}
+        return {process for process in processes if self._of.get(process, "") is None}
 
 
 def tab_separated(row: Sequence[Any]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from otlp import GOOD, ident, request, span, trace_hex
 from server import Server, reason, rejected
@@ -491,3 +491,17 @@ def test_the_server_is_none_the_worse(flooded: Server) -> None:
     assert found[0]["calls"] == 1
     assert flooded.peak_memory() < 1 << 30
     flooded.stop()
+
+
+def test_processes_without_number_and_of_any_length(server: Server, key: str) -> None:
+    """Two instrumentations in each of thousands of processes, some with half a megabyte for a name: others' spans are taken beside them."""
+    names = [f"{i:08}-ba58-933f-be42-80f9047ae4a0" for i in range(4000)] + ["p" * 500_000 + str(i) for i in range(2)]
+    for scope in ("one.instrumentation", "another.instrumentation"):
+        many = ExportTraceServiceRequest()
+        for i, name in enumerate(names):
+            many.MergeFrom(
+                request(span(f"process-{scope}-{i}", start_ns=NOW + i), scope=scope, resource={"service.instance.id": name})
+            )
+        assert rejected(server.post(many, key)) == 0
+    count = "SELECT uniqExact(trace_id) AS n FROM charges WHERE started_at >= fromUnixTimestamp64Nano(toInt64({now}))"
+    assert server.sql(count.replace("{now}", str(NOW)), key)[0]["n"] >= len(names)

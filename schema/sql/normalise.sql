@@ -217,7 +217,7 @@ SELECT
     toFixedString(left(origin.3, 8), 8) AS parent_span_id,
     response_id,
     if(response_id = '', 0, xxHash32(response_id)) AS response_key,
-    firstNonDefault(resource[4], resource[5], resource[6]) AS process,
+    left(firstNonDefault(resource[4], resource[5], resource[6]), 256) AS process,
     origin.4 AS scope,
     dialect.2 AS layer,
     isNotNull(log_ns) AS is_log,
