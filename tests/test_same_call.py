@@ -125,6 +125,11 @@ class TestNested:
         engine = rival("engine", 5, 95, parent="client", scope="vllm", service="engine", layer=ENGINE, model="")
         assert lost(framework, client, engine) == {"framework", "engine"}
 
+    def test_three_layers_of_one_length(self) -> None:
+        """Settled from the innermost, though no time tells which that is."""
+        outer = rival("a", scope="langchain", layer=FRAMEWORK)
+        assert lost(outer, rival("b", parent="a", scope="litellm"), rival("c", parent="b")) == {"a", "b"}
+
     def test_the_layer_between_is_told_by_no_span(self) -> None:
         """The gateway's parent is an HTTP span, which isn't sent."""
         client = rival("client")
@@ -167,6 +172,11 @@ class TestNested:
         outer = rival("outer", 0, 500)
         assert not lost(outer, rival("tool", 100, 200, parent="outer", model="claude-opus-5", total_input=100))
         assert not lost(outer, rival("tool", 100, 200, parent="outer", total_input=7))
+
+    def test_a_call_that_makes_several_of_its_own(self) -> None:
+        outer = rival("outer", 0, 500)
+        tools = [rival(f"tool{i}", 100 * i, 100 * i + 50, parent="outer", total_input=7) for i in (1, 2)]
+        assert not lost(outer, *tools)
 
     def test_calls_at_once_of_one_instrumentation(self) -> None:
         """The same prompt many times, as in sampling: equal usage, one inside the other, side by side."""
@@ -269,6 +279,12 @@ class TestOneProcess:
             ledger = later(judge([*ledger, *pair]), *ledger, *pair)
             assert len(ledger) == i + 1
 
+    def test_what_is_stored_isnt_taken_back_for_another_call(self) -> None:
+        stored = rival("x0", 1, 999, trace="x0", scope="other", stored=True)
+        client = rival("c1", 100, 150, trace="c1", detail=3)
+        other = rival("x1", 101, 149, trace="x1", scope="other")
+        assert lost(stored, client, other) == {"x1"}
+
     def test_in_halves(self) -> None:
         """All outer ones first, then all inner ones."""
         outer = [rival(f"c{i}", 10 * i, 10 * i + 5, trace=f"c{i}") for i in range(5)]
@@ -320,6 +336,10 @@ class TestStreams:
         failed = rival("failed", 510, 700, trace="failed", scope="logfire.openai", **REFUSED)
         assert lost(*streams, call, failed) == {"s0", "s1"}
 
+    def test_a_call_that_ends_as_a_stream_begins(self) -> None:
+        _, log = self.stream(0, 0, 2, 500)
+        assert not lost(dataclasses.replace(log, stored=True), rival("call", -300, 1, trace="call", scope="logfire.openai"))
+
     def test_beside_the_sdks_own_span(self) -> None:
         """Its trace is that of the request's span, and it ends a little before the log."""
         span, log = self.stream(0, 0, 500, 1000)
@@ -344,6 +364,14 @@ class TestWho:
         client = rival("client", 1, 99, parent="framework", who=("", "chat", "", "", "", ""))
         native = rival("native", 2, 98, parent="client", scope="sdk", layer=NATIVE)
         assert judge([framework, client, native]).heirs == {native.identity: ("acme", "chat", "", "", "", "")}
+
+    def test_a_wrapper_that_inherited_is_no_call(self) -> None:
+        wrapper = rival("wrapper", 0, 300, scope="langchain", detail=3, response_id="r", total_input=200, output_tokens=20)
+        same = rival("same", 1, 299, trace="2", scope="sdk", response_id="r", total_input=200, who=("acme", *NOBODY[1:]))
+        calls = [rival("one", 1, 100, parent="wrapper"), rival("two", 110, 290, parent="wrapper")]
+        verdict = judge([wrapper, same, *calls])
+        assert verdict.lost.keys() == {wrapper.identity, same.identity}
+        assert not verdict.heirs
 
     def test_of_a_stored_call_nothing_is_changed(self) -> None:
         stored = rival("native", 1, 99, parent="client", scope="sdk", layer=NATIVE, stored=True)
