@@ -387,12 +387,13 @@ def test_gzip_of_several_members(server: Server, key: str) -> None:
     assert server.post(zlib.compress(parts[0]), key, content_encoding="deflate").status_code == 200
 
 
-class TestGrpc:
-    @pytest.fixture(scope="class")
-    def channel(self, server: Server) -> Iterator[grpc.Channel]:
-        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            yield channel
+@pytest.fixture(scope="module")
+def channel(server: Server) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        yield channel
 
+
+class TestGrpc:
     @staticmethod
     def export(channel: grpc.Channel, body: bytes, key: str | None = None) -> ExportTraceServiceResponse:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXPORT)
