@@ -1,6 +1,6 @@
 """CPU of the whole server for each span, from OTLP/HTTP bytes to a stored, priced, deduplicated row; beside Python rows in the same run.
 
-    python benchmarks/ingest.py [--spans 1000000] [--clients 64]
+    python benchmarks/ingest.py [--spans 1000000] [--clients 70]
 
 The server is a process of its own, its CPU and memory are the kernel's count of it, merges included (what runs on after the last
 answer, until the engine is quiet, is counted too). Figures go to standard output.
@@ -107,7 +107,7 @@ def through_the_server(spans: int, clients: int, compressed: bool, data: str) ->
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--spans", type=int, default=1_000_000)
-    options.add_argument("--clients", type=int, default=64)
+    options.add_argument("--clients", type=int, default=70)
     given = options.parse_args()
     results = {}
     for name, compressed in (("plain", False), ("gzip", True)):
