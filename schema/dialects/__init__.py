@@ -77,7 +77,7 @@ def quote(text: str) -> str:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that attributes fill, numbered from 1: texts first, then times, then numbers.
+    """The columns that attributes fill, numbered from 1: texts first, then numbers.
 
     An attribute's rank is its column's number times 32 plus its place in the column's order, so that sorting a span's attributes
     by rank puts the preferred one of each column in front.
@@ -85,7 +85,6 @@ class Columns:
 
     texts: dict[str, int]
     numbers: dict[str, int]
-    units: dict[str, str]
     ranks: dict[str, int]
 
     @property
@@ -103,18 +102,16 @@ def columns() -> Columns:
     grouped.sort(key=lambda item: item[1][0].numeric)
     texts: dict[str, int] = {}
     numbers: dict[str, int] = {}
-    units: dict[str, str] = {}
     ranks: dict[str, int] = {}
     for number, (column, group) in enumerate(grouped, start=1):
         if len(group) > 31 or len({a.unit for a in group}) != 1:
             raise ValueError(f"attributes.csv: {column}: one unit and at most 31 attributes a column")
         (numbers if group[0].numeric else texts)[column] = number
-        units[column] = group[0].unit
         for place, attribute in enumerate(group):
             if attribute.attribute in ranks:
                 raise ValueError(f"attributes.csv: {attribute.attribute} fills two columns")
             ranks[attribute.attribute] = number * 32 + place
-    return Columns(texts, numbers, units, ranks)
+    return Columns(texts, numbers, ranks)
 
 
 def rank_expression(key: str) -> str:
