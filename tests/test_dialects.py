@@ -188,3 +188,7 @@ def test_the_statement_is_whole() -> None:
     assert "{{" not in sql
     assert "}}" not in sql
     assert "work.otlp_in" in sql
+
+
+def test_texts_become_literals_that_end_where_they_end() -> None:
+    assert dialects.quote("it's \\ here\n") == r"'it\'s \\ here\n'"
