@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from xml.sax.saxutils import escape
 
 import clickhouse_connect
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _ENGINE: Final = "engine"
 """Where in the data directory the engine keeps its files."""
 
+_IDLE_READERS: Final = 8
+"""Readers' connections that wait for their tenant's next query: to open one takes 10 ms, several times a short query's own time."""
+
 
 def read_sql(name: str) -> str:
     """A statement of schema/sql, without what explains it at its head."""
@@ -33,6 +36,13 @@ def read_sql(name: str) -> str:
 
 DATABASE: Final = "tallystick"
 """Where the ledger stands. Not `default`: there the embedded engine takes any table's name for a file's."""
+
+
+class _Cage(NamedTuple):
+    """What a reader's connection is bound to when it is opened, for good. tenant None sees all."""
+
+    tenant: str | None
+    limits: tuple[tuple[str, int | str], ...]
 
 
 class Store:
@@ -59,6 +69,8 @@ class Store:
             raise StoreUnavailable(f"{self.data} can't be used: {error.strerror}") from error
         self._local = threading.local()
         self._clients: list[Client] = []
+        self._idle: list[tuple[_Cage, Client]] = []
+        self._closed = False
         self._lock = threading.Lock()
         self.client()
 
@@ -74,19 +86,46 @@ class Store:
 
     @contextmanager
     def reader(self, tenant: str | None, limits: Mapping[str, int | str]) -> "Iterator[Client]":
-        """A connection of its own that can change nothing, sees one tenant (None: all) and can't lift the engine's limits."""
+        """A connection for this block alone that can change nothing, sees one tenant (None: all) and can't lift the engine's limits.
+
+        It has been, and will be, used for the same tenant and limits only, and by no block that raised: embedded, what a failed
+        query had already written is put before the connection's next answer.
+        """
+        cage = _Cage(tenant, tuple(limits.items()))
+        client = self._waiting(cage) or self._open(cage)
+        try:
+            yield client
+        except BaseException:
+            client.close()
+            raise
+        self._keep(cage, client)
+
+    def _waiting(self, cage: _Cage) -> "Client | None":
+        with self._lock:
+            at = next((at for at, (found, _) in enumerate(self._idle) if found == cage), None)
+            return None if at is None else self._idle.pop(at)[1]
+
+    def _open(self, cage: _Cage) -> "Client":
         client = self._connect()
         try:
-            if limits:
-                client.command("SET " + ", ".join(f"{name} = {value}" for name, value in limits.items()))
+            if cage.limits:
+                client.command("SET " + ", ".join(f"{name} = {value}" for name, value in cage.limits))
             # The row filter in users.xml reads this, and a read-only session can't change it.
-            client.command(
-                "SET log_comment = {comment:String}", parameters={"comment": "" if tenant is None else f"tenant:{tenant}"}
-            )
+            comment = "" if cage.tenant is None else f"tenant:{cage.tenant}"
+            client.command("SET log_comment = {comment:String}", parameters={"comment": comment})
             client.command("SET readonly = 1")
-            yield client
-        finally:
+        except BaseException:
             client.close()
+            raise
+        return client
+
+    def _keep(self, cage: _Cage, client: "Client") -> None:
+        with self._lock:
+            self._idle.append((cage, client))
+            surplus = self._idle[: max(0, len(self._idle) - (0 if self._closed else _IDLE_READERS))]
+            del self._idle[: len(surplus)]
+        for _, longest_idle in surplus:
+            longest_idle.close()
 
     def _connect(self) -> "Client":
         try:
@@ -101,9 +140,11 @@ class Store:
 
     def close(self) -> None:
         with self._lock:
-            for client in self._clients:
+            self._closed = True
+            for client in [*self._clients, *(client for _, client in self._idle)]:
                 client.close()
             self._clients.clear()
+            self._idle.clear()
         self._holding.close()
 
 
