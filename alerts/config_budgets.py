@@ -164,14 +164,19 @@ class Budget(Part):
         return quiet
 
     @cached_property
-    def rate(self) -> Decimal:
-        """What an amount is multiplied by to be compared with spend: to USD, for spend is in USD."""
-        return self.exchange_rate or Decimal(1)
+    def limit(self) -> Decimal:
+        """The amount in what spend is counted in: USD, tokens or calls."""
+        return self.amount * (self.exchange_rate or 1)
+
+    @cached_property
+    def floor(self) -> Decimal:
+        """The minimum, in the same."""
+        return self.minimum * (self.exchange_rate or 1)
 
     @cached_property
     def lines(self) -> tuple[tuple[Threshold, Decimal], ...]:
-        """Thresholds with what they come to, in USD, tokens or calls."""
-        return tuple((one, self.amount * self.rate * one.percent / 100) for one in self.thresholds)
+        """Thresholds with what they come to, in the same."""
+        return tuple((one, self.limit * one.percent / 100) for one in self.thresholds)
 
     @cached_property
     def periods(self) -> PeriodSpec:

@@ -17,7 +17,6 @@ from tallystick.alerts.config_fields import (
     Positive,
     QuietHours,
     Scope,
-    Share,
     Zone,
 )
 
@@ -121,7 +120,7 @@ class UnpricedRule(_RuleOfEach):
     """More than `at_most_percent` of the tokens have no price."""
 
     type: Literal["unpriced"] = "unpriced"
-    at_most_percent: Annotated[Share, Field(ge=0)] = Decimal(5)
+    at_most_percent: Annotated[Number, Field(ge=0, lt=100)] = Decimal(5)
     window: Duration = timedelta(days=1)
     minimum_tokens: Count = 10_000
 
