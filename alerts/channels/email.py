@@ -13,14 +13,14 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
 from tallystick.alerts import figures
 from tallystick.alerts.channels import Refused, Retry, Sent
-from tallystick.alerts.channels.layout import Layout
 from tallystick.alerts.channels.incident import incident
+from tallystick.alerts.channels.layout import Layout
 from tallystick.alerts.model import Message
 from tallystick.alerts.text import TITLE
 
@@ -107,9 +107,7 @@ class _Bounded(smtplib.SMTP):
 
     _watchdog: threading.Timer | None = None
 
-    def connect(
-        self, host: str = "localhost", port: int = 0, source_address: tuple[bytearray | bytes | str, int] | None = None
-    ) -> tuple[int, bytes]:
+    def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
         self._watchdog = threading.Timer(self.timeout, self._break_off)
         self._watchdog.daemon = True
         self._watchdog.start()

@@ -1,6 +1,7 @@
-"""For tests of what calls models: a local server of the providers' protocols that knows the true usage of each call."""
+"""For tests of what calls models, and of what tells people: local servers of the providers' protocols, and of Slack."""
 
 from tallystick.testing.server import ProviderServer
+from tallystick.testing.slack import SlackMessage, SlackServer
 from tallystick.testing.truth import USAGE_HEADER, ServedCall, Usage
 
-__all__ = ["USAGE_HEADER", "ProviderServer", "ServedCall", "Usage"]
+__all__ = ["USAGE_HEADER", "ProviderServer", "ServedCall", "SlackMessage", "SlackServer", "Usage"]
