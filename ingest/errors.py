@@ -1,5 +1,7 @@
 """What can go wrong with the ledger's store. The name says what the caller does next."""
 
+from typing import Final
+
 
 class StoreError(Exception):
     """Nothing was acknowledged that isn't stored."""
@@ -19,3 +21,9 @@ class PoisonBatch(StoreError):
 
 class NewerData(StoreError):
     """The data directory was written by a newer version: upgrade."""
+
+
+class KeysDamaged(StoreError):
+    """The file of keys makes no sense, and guessing would let in or shut out somebody. `hint` says what to do."""
+
+    hint: Final = "restore it from a backup; or delete it, which revokes all keys, and make new ones: tallystick keys create"

@@ -3,18 +3,25 @@
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tallystick.ingest.errors import KeysDamaged
+
+log = logging.getLogger(__name__)
+
 _FILE: Final = "keys.json"
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_Stamp = tuple[int, int, int]
 
 
 class BadTenant(ValueError):
@@ -40,11 +47,10 @@ class KeyStore:
 
     def __init__(self, data: Path) -> None:
         self._path = data / _FILE
-        self._stamp: tuple[int, int] | None = None
-        self._by_hash: dict[str, KeyInfo] = {}
+        self._known: tuple[_Stamp | None, dict[str, KeyInfo]] = (None, {})
 
     def create(self, tenant: str, operator: bool = False) -> str:
-        """A new key. Raises BadTenant."""
+        """A new key. Raises BadTenant, KeysDamaged."""
         if not _TENANT.fullmatch(tenant):
             raise BadTenant(f"{tenant!r} is no tenant's name: letters, digits, '.', '_' and '-', at most 64")
         id_ = secrets.token_hex(4)
@@ -56,10 +62,11 @@ class KeyStore:
         return key
 
     def all(self) -> list[KeyInfo]:
+        """Raises KeysDamaged."""
         return [_info(row) for row in self._read()]
 
     def revoke(self, id_: str) -> bool:
-        """Whether there was such a key in force."""
+        """Whether there was such a key in force. Raises KeysDamaged."""
         with self._change() as rows:
             for row in rows:
                 if row["id"] == id_ and row["revoked_at"] is None:
@@ -67,25 +74,58 @@ class KeyStore:
                     return True
         return False
 
+    def load(self) -> None:
+        """Read the keys, so that `find` has some to keep to should the file be damaged later. Raises KeysDamaged."""
+        stamp = self._stamp()
+        self._known = stamp, {row["hash"]: _info(row) for row in self._read()}
+
     def find(self, key: str) -> KeyInfo | None:
-        """Whose key it is; None if it is nobody's or revoked. Notices changes that other processes make."""
+        """Whose key it is; None if it is nobody's or revoked. Notices changes that other processes make.
+
+        While the file is damaged, the keys known before stay as they were: nobody is let in or shut out by it.
+        """
+        stamp, known = self._stamp(), self._known
+        if stamp != known[0]:
+            try:
+                self.load()
+            except (KeysDamaged, OSError) as error:
+                self._known = stamp, known[1]
+                log.error("%s; until it is mended the keys known before hold, %d of them", error, len(known[1]))
+            else:
+                if stamp is None and known[1]:
+                    log.warning("%s is gone: no key is in force any more", self._path)
+        found = self._known[1].get(_hash(key))
+        return found if found and found.revoked_at is None else None
+
+    def _stamp(self) -> "_Stamp | None":
+        """Changes with every change of the file, of its permissions too; None where there is none, or none that can be looked at."""
         try:
             status = self._path.stat()
-            stamp = status.st_mtime_ns, status.st_ino
-        except FileNotFoundError:
+        except OSError:
             return None
-        if stamp != self._stamp:
-            self._by_hash = {row["hash"]: _info(row) for row in self._read()}
-            self._stamp = stamp
-        found = self._by_hash.get(_hash(key))
-        return found if found and found.revoked_at is None else None
+        return status.st_ctime_ns, status.st_ino, status.st_size
 
     def _read(self) -> list[dict[str, Any]]:
         try:
-            rows: list[dict[str, Any]] = json.loads(self._path.read_bytes())
+            text = self._path.read_bytes()
         except FileNotFoundError:
             return []
+        try:
+            rows: Any = json.loads(text)
+        except (ValueError, RecursionError):
+            raise self._damaged("it is empty" if not text.strip() else "it isn't JSON; was its end cut off?") from None
+        if not isinstance(rows, list):
+            raise self._damaged("it holds no list of keys")
+        for number, row in enumerate(rows, 1):
+            wrong = next(
+                (what for name, (fits, what) in _FORM.items() if not isinstance(row, dict) or not fits(row.get(name))), None
+            )
+            if wrong is not None:
+                raise self._damaged(f"in key {number} of {len(rows)}, {wrong}")
         return rows
+
+    def _damaged(self, why: str) -> KeysDamaged:
+        return KeysDamaged(f"{self._path} is damaged: {why}")
 
     @contextmanager
     def _change(self) -> "Iterator[list[dict[str, Any]]]":
@@ -111,6 +151,24 @@ def _info(row: dict[str, Any]) -> KeyInfo:
         datetime.fromisoformat(row["created_at"]),
         datetime.fromisoformat(revoked) if revoked else None,
     )
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+_FORM: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "hash": (lambda value: isinstance(value, str) and len(value) == 64, "`hash` isn't 64 characters"),
+    "id": (lambda value: isinstance(value, str) and value != "", "`id` is no text"),
+    "tenant": (lambda value: isinstance(value, str) and _TENANT.fullmatch(value) is not None, "`tenant` is no tenant's name"),
+    "operator": (lambda value: isinstance(value, bool), "`operator` is neither true nor false"),
+    "created_at": (_is_time, "`created_at` is no time with a zone"),
+    "revoked_at": (lambda value: value is None or _is_time(value), "`revoked_at` is neither null nor a time with a zone"),
+}
+"""Fields of a key in the file → what each must be, what is said where it isn't. Values aren't told: they may be secret."""
 
 
 def _hash(key: str) -> str:

@@ -18,6 +18,7 @@ from tallystick.cli.options import connected, json_option
 from tallystick.cli.output import percent, print_json
 from tallystick.cli.when import end_of_day
 from tallystick.client import Client, Refused, Unreachable
+from tallystick.ingest.errors import KeysDamaged
 from tallystick.settings import DEFAULT_URL, Settings
 
 _THIRTY_DAYS_NS = 30 * 86_400 * 1_000_000_000
@@ -45,7 +46,7 @@ def doctor(*, as_json: bool, settings: Settings) -> None:
     tallystick doctor
     tallystick doctor --url http://127.0.0.1:4318 --json
     """
-    checks = [*_installed(), *_instrumented(), *_reachable(settings)]
+    checks = [*_installed(), *_instrumented(), *_keys(settings), *_reachable(settings)]
     if as_json:
         print_json([check._asdict() for check in checks])
     else:
@@ -89,6 +90,21 @@ def _instrumented() -> Iterator[Check]:
             yield Check("warn", what, "its calls aren't metered", choice.reason)
         else:
             yield Check("ok", what, f"metered by {choice.instrumentation}: {choice.reason}")
+
+
+def _keys(settings: Settings) -> Iterator[Check]:
+    if settings.url is not None or not settings.data.is_dir():
+        return
+    from tallystick.ingest.keys import KeyStore
+
+    try:
+        in_force = sum(key.revoked_at is None for key in KeyStore(settings.data).all())
+    except KeysDamaged as error:
+        yield Check("fail", "keys", str(error), error.hint)
+    except OSError as error:
+        yield Check("warn", "keys", f"{error.filename}: {error.strerror}", "ask as the user that the server runs as")
+    else:
+        yield Check("ok", "keys", f"{in_force:,} in force")
 
 
 def _reachable(settings: Settings) -> Iterator[Check]:

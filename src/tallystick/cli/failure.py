@@ -6,7 +6,7 @@ from typing import IO, Any
 import click
 
 from tallystick.client import Refused, Unreachable
-from tallystick.ingest.errors import DataDirectoryInUse, StoreError
+from tallystick.ingest.errors import DataDirectoryInUse, KeysDamaged, StoreError
 from tallystick.settings import BadSetting
 
 _SERVER_PACKAGES = (
@@ -51,6 +51,8 @@ def in_words(error: Exception) -> click.ClickException:
             shown = Failure(str(error), error.hint)
         case DataDirectoryInUse():
             shown = Failure(str(error), "a command or server works in it: wait for it, or name the server with --url")
+        case KeysDamaged():
+            shown = Failure(str(error), error.hint)
         case StoreError():
             shown = Failure(str(error))
         case BadSetting():

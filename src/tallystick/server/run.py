@@ -42,6 +42,8 @@ def run(settings: Settings) -> None:
     prices = load_prices_file(settings.config) if settings.config else UserPrices()
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(open_store(settings.data))
+        keys = KeyStore(store.data)
+        keys.load()
         for name in migrate(store.client(), settings.retention_days):
             log.info("applied migration %s", name)
         book = PriceBook(prices)
@@ -50,7 +52,7 @@ def run(settings: Settings) -> None:
         )
         committer.start()
         stack.callback(committer.close)
-        door = Door(KeyStore(store.data), settings.host)
+        door = Door(keys, settings.host)
         receiver = Receiver(committer, door.sender, Limits(settings.max_body_bytes, settings.max_request_spans))
         listening = stack.enter_context(contextlib.closing(_listen(settings.host, settings.port)))
         if settings.grpc_port:
