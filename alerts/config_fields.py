@@ -107,15 +107,7 @@ def _dimension(value: object) -> str:
 def _scope(value: object) -> object:
     if not isinstance(value, Mapping):
         raise ValueError("write dimensions with their values, such as `{customer: acme, model: [gpt-5, gpt-5-mini]}`")
-    problems, scope = [], {}
-    for name, values in value.items():
-        try:
-            scope[_dimension(name)] = _values(values)
-        except ValueError as error:
-            problems.append(f"`{name}`: {error}")
-    if problems:
-        raise ValueError("; ".join(problems))
-    return scope
+    return value
 
 
 def _values(value: object) -> tuple[str, ...]:
@@ -157,7 +149,7 @@ Share = Annotated[Decimal, BeforeValidator(_percent), Field(gt=0, lt=100)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
 Zone = Annotated[str, BeforeValidator(_zone)]
 Dimension = Annotated[str, BeforeValidator(_dimension)]
-Scope = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_scope)]
+Scope = Annotated[dict[Dimension, Annotated[tuple[str, ...], BeforeValidator(_values)]], BeforeValidator(_scope)]
 """Dimension → the values that belong to it; all dimensions must hold."""
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_written, when_used="json")]
 WallTime = Annotated[time, BeforeValidator(_wall_time)]
@@ -207,7 +199,9 @@ class QuietHours(Part):
     @classmethod
     def _some_hours(cls, until: time, info: ValidationInfo) -> time:
         if until == info.data.get("from_"):
-            raise ValueError("is the same time as `from`: that would be all day; without `notify` nothing is ever sent")
+            raise ValueError(
+                "is the same time as `from`: that would be all day; for a budget that is only shown write `notify: []`"
+            )
         return until
 
     def end_after(self, now: datetime, timezone: str) -> datetime | None:

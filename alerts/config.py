@@ -1,0 +1,280 @@
+"""The configuration of alerts: `channels:`, `budgets:` and `rules:` of the file that `tallystick up --config FILE` takes.
+
+What is wrong in one budget keeps that one out, not the others. Reference: docs/budgets.md.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tallystick.alerts.config_budgets import Budget
+from tallystick.alerts.config_channels import (
+    ChannelConfig,
+    EmailChannel,
+    PagerDutyChannel,
+    SlackChannel,
+    StdoutChannel,
+    TeamsChannel,
+    WebhookChannel,
+)
+from tallystick.alerts.config_fields import QuietHours, did_you_mean
+from tallystick.alerts.config_rules import (
+    AnomalyRule,
+    CostPerSuccessRule,
+    LatencyRule,
+    NoDataRule,
+    ProbeRegressionRule,
+    Rule,
+    UnpricedRule,
+)
+from tallystick.alerts.config_yaml import ConfigError, Document, Loc, Problem, read
+
+_SECTIONS: Final = ("prices", "channels", "budgets", "rules")
+_CHANNELS: Final[Mapping[str, type[ChannelConfig]]] = {
+    "slack": SlackChannel, "webhook": WebhookChannel, "pagerduty": PagerDutyChannel, "teams": TeamsChannel, "email": EmailChannel,
+    "stdout": StdoutChannel,
+}  # fmt: skip
+_RULES: Final[Mapping[str, type[Rule]]] = {
+    "anomaly": AnomalyRule, "latency": LatencyRule, "cost_per_success": CostPerSuccessRule, "no_data": NoDataRule,
+    "unpriced": UnpricedRule, "probe_regression": ProbeRegressionRule,
+}  # fmt: skip
+_Model = TypeVar("_Model", bound=BaseModel)
+_CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What can be used of a configuration, and what keeps the rest out. Warnings keep nothing out."""
+
+    channels: Mapping[str, ChannelConfig] = field(default_factory=dict)
+    budgets: tuple[Budget, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def load_config(source: str | Path, environ: Mapping[str, str]) -> Config:
+    """Of a text or a file. Every problem is found at once, and what has none is loaded.
+
+    A channel that can't be used is left out of `notify`; a budget that nobody would hear of without it is left out with it.
+    Raises ConfigError where no part can be told from another, OSError.
+    """
+    text, file, folder = (source, "configuration", Path()) if isinstance(source, str) else _opened(source)
+    document = read(text, file, environ, filled=lambda loc: loc[:1] != ("prices",))
+    return _Loading(document, folder).config()
+
+
+def _opened(path: Path) -> tuple[str, str, Path]:
+    try:
+        return path.read_text(encoding="utf-8"), str(path), path.parent
+    except UnicodeDecodeError:
+        raise ConfigError((Problem(str(path), 1, 1, "", "is no text in UTF-8"),)) from None
+
+
+class _Loading:
+    """One reading of a document; problems gather as parts are looked at."""
+
+    def __init__(self, document: Document, folder: Path) -> None:
+        self._document = document
+        self._folder = folder
+        self._problems = [document.problem(loc, text, at_key=True) for loc, text in document.problems.items()]
+        self._channels: dict[str, ChannelConfig] = {}
+        self._names: dict[str, int] = {}
+
+    def config(self) -> Config:
+        content = self._document.value
+        if content is None:
+            return Config()
+        if not isinstance(content, dict):
+            raise ConfigError((self._document.problem((), f"write a mapping with {', '.join(f'`{one}`' for one in _SECTIONS)}"),))
+        for name in content.keys() - set(_SECTIONS):
+            self._report((name,), f"unknown section; {did_you_mean(name, list(_SECTIONS))}", at_key=True)
+        self._load_channels(content.get("channels"))
+        budgets = [budget for loc, part in self._parts("budgets") if (budget := self._budget(loc, part))]
+        rules = [rule for loc, part in self._parts("rules") if (rule := self._rule(loc, part))]
+        return Config(
+            self._channels,
+            tuple(budget for _, budget in budgets),
+            tuple(rules),
+            tuple(sorted(self._problems)),
+            tuple(sorted(self._overlaps(budgets))),
+        )
+
+    def _report(self, loc: Loc, text: str, *, at_key: bool = False) -> None:
+        self._problems.append(self._document.problem(loc, text, at_key=at_key))
+
+    def _parts(self, section: str) -> Iterator[tuple[Loc, dict[str, Any]]]:
+        """The mappings of a list, with their places."""
+        parts = self._document.value.get(section)
+        if parts is None:
+            return
+        if not isinstance(parts, list):
+            self._report((section,), "write a list: each entry begins with `- `")
+            return
+        for index, part in enumerate(parts):
+            if isinstance(part, dict):
+                yield (section, index), part
+            else:
+                self._report((section, index), "write a mapping such as `{name: …, notify: [team]}`")
+
+    def _load_channels(self, section: object) -> None:
+        if section is None:
+            return
+        if not isinstance(section, dict):
+            self._report(("channels",), "write names with their channels: `team: {type: slack, url: …}`")
+            return
+        for name, part in section.items():
+            loc = ("channels", name)
+            if not _CHANNEL_NAME.fullmatch(name):
+                self._report(loc, "name channels with letters, digits, `_`, `.` and `-`", at_key=True)
+            elif isinstance(part, dict):
+                if (channel := self._channel(loc, part)) is not None:
+                    self._channels[name] = channel
+            else:
+                self._report(loc, "write a mapping such as `{type: slack, url: …}`")
+
+    def _channel(self, loc: Loc, part: dict[str, Any]) -> ChannelConfig | None:
+        kind = self._kind(loc, part, _CHANNELS)
+        channel = self._validated(loc, part, kind) if kind else None
+        if channel is None or channel.template is None:
+            return channel
+        template = self._folder / channel.template
+        if not template.is_file():
+            self._report((*loc, "template"), "there is no such file beside the configuration")
+            return None
+        return channel.model_copy(update={"template": template})
+
+    def _budget(self, loc: Loc, part: dict[str, Any]) -> tuple[Loc, Budget] | None:
+        match self._document.value.get("prices"), part.get("currency"):
+            case {"exchange_rates": {**rates}}, str(currency) if currency in rates:
+                part = {"exchange_rate": rates[currency], **part}
+        budget = self._validated(loc, part, Budget)
+        usable = self._names_and_channels(loc, part)
+        if budget is None or usable is None:
+            return None
+        notify = {mark: tuple(one for one in names if one in usable) for mark, names in budget.notify.items()}
+        if any(names and not notify[mark] for mark, names in budget.notify.items()):
+            self._report((*loc, "notify"), "is left out until a channel of it can be used: nobody would hear of it")
+            return None
+        return loc, budget.model_copy(update={"notify": notify})
+
+    def _rule(self, loc: Loc, part: dict[str, Any]) -> Rule | None:
+        kind = self._kind(loc, part, _RULES)
+        rule = self._validated(loc, part, kind) if kind else None
+        usable = self._names_and_channels(loc, part)
+        if rule is None or usable is None:
+            return None
+        notify = tuple(one for one in rule.notify if one in usable)
+        if rule.notify and not notify:
+            self._report((*loc, "notify"), "is left out until a channel of it can be used: nobody would hear of it")
+            return None
+        return rule.model_copy(update={"notify": notify})
+
+    def _kind(self, loc: Loc, part: dict[str, Any], kinds: Mapping[str, type[_Model]]) -> type[_Model] | None:
+        word = part.get("type")
+        if isinstance(word, str) and word in kinds:
+            return kinds[word]
+        if word is None:
+            self._report(loc, f"is missing `type`: {', '.join(kinds)}")
+        else:
+            self._report((*loc, "type"), f"no such type; {did_you_mean(str(word), kinds)}")
+        return None
+
+    def _validated(self, loc: Loc, part: dict[str, Any], kind: type[_Model]) -> _Model | None:
+        try:
+            value = kind.model_validate(part)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_input=False):
+                of_key = detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",)
+                place = (*loc, *(step for step in detail["loc"] if step != "[key]"))
+                if place not in self._document.problems:
+                    self._report(place, _advice(detail, kind), at_key=of_key)
+            return None
+        return None if self._document.has_problem_within(loc) else value
+
+    def _names_and_channels(self, loc: Loc, part: dict[str, Any]) -> set[str] | None:
+        """The channels of `part` that can be used; None if its name is taken, or a channel isn't there at all."""
+        sound = True
+        name = part.get("name")
+        if isinstance(name, str):
+            line = self._document.problem((*loc, "name"), "").line
+            if name in self._names:
+                self._report(
+                    (*loc, "name"), f"is taken by the one in line {self._names[name]}: give each budget and rule its own"
+                )
+                sound = False
+            self._names.setdefault(name, line)
+        declared = self._document.value.get("channels")
+        declared = declared if isinstance(declared, dict) else {}
+        usable = set()
+        for place, channel in _named_channels((*loc, "notify"), part.get("notify")):
+            if channel in self._channels:
+                usable.add(channel)
+            elif channel in declared:
+                line = self._document.problem(("channels", channel), "").line
+                self._report(place, f"the channel in line {line} can't be used")
+            else:
+                self._report(place, f"no such channel; {did_you_mean(channel, declared)}")
+                sound = False
+        return usable if sound else None
+
+    def _overlaps(self, budgets: list[tuple[Loc, Budget]]) -> Iterator[Problem]:
+        seen: dict[str, Loc] = {}
+        for loc, budget in budgets:
+            same = json.dumps([budget.measure, repr(budget.periods), sorted(budget.scope.items()), budget.each])
+            if same in seen:
+                line = self._document.problem(seen[same], "").line
+                yield self._document.problem(loc, f"counts the same spend over the same periods as the budget in line {line}")
+            seen.setdefault(same, loc)
+
+
+def _named_channels(loc: Loc, notify: object) -> Iterator[tuple[Loc, str]]:
+    """The channels that `notify` names, however it is written, with their places."""
+    if isinstance(notify, str):
+        yield loc, notify
+    elif isinstance(notify, list):
+        for index, one in enumerate(notify):
+            if isinstance(one, str):
+                yield (*loc, index), one
+    elif isinstance(notify, dict):
+        for key, names in notify.items():
+            yield from _named_channels((*loc, key), names)
+
+
+def _advice(detail: ErrorDetails, kind: type[BaseModel]) -> str:
+    """What to write instead, without what was written."""
+    field_name = next((step for step in reversed(detail["loc"]) if isinstance(step, str)), "")
+    match detail["type"]:
+        case "extra_forbidden":
+            part = QuietHours if "quiet_hours" in detail["loc"][:-1] else kind
+            known = [one.alias or name for name, one in part.model_fields.items()]
+            return f"unknown field; {did_you_mean(field_name, known)}"
+        case "missing":
+            hint = _HINTS.get(field_name, "")
+            return f"is missing{f': {hint}' if hint else ''}"
+        case "string_pattern_mismatch":
+            return _HINTS.get(field_name, "has characters that it can't have")
+        case "enum" | "literal_error":
+            return f"write {detail.get('ctx', {}).get('expected', 'another')}"
+        case "none_required" | "string_type" if field_name in _HINTS:
+            return _HINTS[field_name]
+    text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return text.replace("should be a valid string", "write a text").replace("should be", "must be")
+
+
+_HINTS: Final = {
+    "name": "write a name, without control characters or spaces around it",
+    "amount": "write a number above 0",
+    "period": "write hour, day, week, month or quarter",
+    "notify": "write channels, `[team]`, or `[]` for what is only shown",
+    "currency": "write three capital letters such as EUR",
+    "url": "write an address that begins with https://",
+    "to": "write an e-mail address",
+    "from": "write an e-mail address",
+}
