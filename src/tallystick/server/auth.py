@@ -23,6 +23,15 @@ class Unauthorized(PayloadError):
         )
 
 
+class Forbidden(PayloadError):
+    """The key is a tenant's, and what it asks for isn't."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            403, "forbidden", "Only an operator may ask: the answer is about all tenants.", "Ask with an operator's key."
+        )
+
+
 class Door:
     """Asks for keys, but on a loopback address, where whoever can connect could as well read the directory."""
 
@@ -51,6 +60,11 @@ class Door:
         """Whose rows may be read; None is everybody's. Raises Unauthorized."""
         key = self.key(authorization)
         return None if key is None or key.operator else key.tenant
+
+    def check_operator(self, authorization: str | None) -> None:
+        """Raises Forbidden unless everybody's rows may be read, Unauthorized."""
+        if self.reader(authorization) is not None:
+            raise Forbidden
 
     def suspicious(self, headers: Mapping[str, str]) -> bool:
         """A request without a key that a page elsewhere or a proxy makes in somebody's name: its Host isn't this machine's, or it was forwarded."""
