@@ -6,19 +6,23 @@ from decimal import ROUND_DOWN, Decimal
 
 from tallystick.alerts.model import Measure
 
-UNITS = {Measure.TOKENS: ("token", "tokens"), Measure.CALLS: ("call", "calls")}
+UNITS = {Measure.COST: ("USD", "USD"), Measure.TOKENS: ("token", "tokens"), Measure.CALLS: ("call", "calls")}
 LEDGER_PLACES = 12
 HUGE = Decimal("1e15")
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def amount(value: Decimal, measure: Measure = Measure.COST) -> str:
-    """`1,234.50 USD`, `0.0042 USD`, `1,234,567 tokens`, `1 call`. Below 1 USD the first two digits that aren't 0."""
-    if measure is Measure.COST:
-        return f"{_digits(value)} USD"
+    """`1,234.50 USD`, `0.0042 USD`, `1,234,567 tokens`, `1 call`."""
     one, many = UNITS[measure]
-    told = f"{value:,.0f}" if abs(value) < HUGE else f"{value:.2E}"
-    return f"{told} {one if value == 1 else many}"
+    return f"{number(value, measure)} {one if value == 1 else many}"
+
+
+def number(value: Decimal, measure: Measure = Measure.COST) -> str:
+    """`amount` without its unit. Below 1 USD the first two digits that aren't 0."""
+    if measure is Measure.COST:
+        return _money(value)
+    return f"{value:,.0f}" if abs(value) < HUGE else f"{value:.2E}"
 
 
 def percent(value: Decimal) -> str:
@@ -64,7 +68,7 @@ def line(text: str, most: int) -> str:
     return told if len(told) <= most else told[: most - 1].rstrip() + "…"
 
 
-def _digits(value: Decimal) -> str:
+def _money(value: Decimal) -> str:
     if abs(value) >= HUGE:
         return f"{value:.2E}"
     places = 2

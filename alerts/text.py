@@ -12,7 +12,7 @@ LABELS = {Measure.COST: "Spent", Measure.TOKENS: "Tokens", Measure.CALLS: "Calls
 
 @dataclass(frozen=True)
 class Fact:
-    """`Spent`: `at least 80.40 USD of 100.00 USD (80.4 %)`."""
+    """`Spent`: `at least 80.40 of 100.00 USD (80.4 %)`."""
 
     label: str
     value: str
@@ -81,7 +81,7 @@ def _facts(message: Message) -> list[Fact]:
     if message.spent is not None:
         told = figures.amount(message.spent, message.measure)
         if message.amount is not None:
-            told += f" of {figures.amount(message.amount, message.measure)}"
+            told = f"{figures.number(message.spent, message.measure)} of {figures.amount(message.amount, message.measure)}"
         if message.percent is not None:
             told += f" ({figures.percent(message.percent)})"
         facts.append(Fact(LABELS[message.measure], f"at least {told}" if partly else told))
@@ -110,9 +110,8 @@ def _period(period: Period, message: Message) -> str:
 
 
 def _forecast(forecast: Forecast, measure: Measure) -> str:
-    low, expected, high = (figures.amount(value, measure) for value in (forecast.low, forecast.expected, forecast.high))
-    low = low.removesuffix(" USD")
-    return f"{expected} by the end of the period; {low} to {high} in 8 of 10 cases"
+    span = f"{figures.number(forecast.low, measure)} to {figures.amount(forecast.high, measure)}"
+    return f"{figures.amount(forecast.expected, measure)} by the end of the period; {span} in 8 of 10 cases"
 
 
 def _driver(driver: Driver, measure: Measure) -> DriverLine:

@@ -67,6 +67,8 @@ def check_url(url: str, *, allow_private: bool) -> httpx.URL:
         raise BadAddress("it has a user name or password before the host; a webhook's secret is in its path or its signature")
     if not parts.host or any(c in parts.host for c in " %\\"):
         raise BadAddress("it has no host")
+    if parts.port is not None and not 0 < parts.port < 65_536:
+        raise BadAddress("its port isn't between 1 and 65535")
     host = parts.host.rstrip(".").lower()
     odd = _other_spelling(host)
     if odd is not None:

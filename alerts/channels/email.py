@@ -160,7 +160,9 @@ def _why(error: Exception) -> str:
 
 def _by_code(code: int, who: str) -> Retry | Refused:
     told = f"{who}the mail server answered {code}"
-    return Refused(f"{told}: {DO.get(code, 'it refused the message')}") if 500 <= code < 600 else Retry(told)
+    if 500 <= code < 600:
+        return Refused(f"{told}: {DO.get(code, 'it refused the message')}")
+    return Retry(told if 400 <= code < 500 else f"{who}the mail server's answer was cut off, or isn't SMTP's")
 
 
 def _hash(text: str) -> str:

@@ -5,6 +5,7 @@ URLs, which are secrets here. Proxies from the environment aren't used: they wou
 """
 
 import functools
+import logging
 import re
 import socket
 import ssl
@@ -27,6 +28,16 @@ LONGEST_WAIT_S: Final = 86_400.0
 MAY_PASS: Final = frozenset({408, 425, 429})
 
 
+class _NoAnsweredHeaders(logging.Filter):
+    """httpcore logs an answer's headers at DEBUG, and the `Location` of a redirect repeats the URL."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "receive_response_headers" not in str(record.msg)
+
+
+logging.getLogger("httpcore.http11").addFilter(_NoAnsweredHeaders())
+
+
 @dataclass(frozen=True)
 class Answer:
     """body: its start, as text."""
@@ -43,7 +54,7 @@ class Answer:
     @property
     def code(self) -> str | None:
         """The body where it is a bare code such as `channel_not_found`. Other bodies aren't told: they may repeat what was sent."""
-        return self.body.strip() if re.fullmatch(r"[a-z][a-z_]{1,63}", self.body.strip()) else None
+        return self.body.strip() if re.fullmatch(r"[a-z]{1,24}(_[a-z]{1,24}){1,6}", self.body.strip()) else None
 
     @property
     def retry_after_s(self) -> float | None:
