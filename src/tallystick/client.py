@@ -1,4 +1,4 @@
-"""A client of a tallystick server: SQL, status and OTLP over HTTP."""
+"""A client of a tallystick server: SQL, prices, status and OTLP over HTTP."""
 
 import gzip
 import json
@@ -80,6 +80,18 @@ class Client:
         answer = self._json("POST", "/v1/sql", json={"query": query, "params": dict(params or {})})
         columns = ((column["name"], column["type"]) for column in answer["columns"])
         return result(columns, answer["rows"], answer["elapsed_ms"])
+
+    def price(self, price_id: str) -> dict[str, str] | None:
+        """What a price id of the ledger stands for: columns of schema/sql/price_by_id.sql as text. None if it has none such.
+
+        Raises Unreachable, Refused.
+        """
+        try:
+            return dict(self._json("GET", "/v1/price", params={"id": price_id}))
+        except Refused as error:
+            if error.code == "no_such_price":
+                return None
+            raise
 
     def status(self) -> dict[str, Any]:
         """What the server received, stored, dropped and rejected so far. Raises Unreachable, Refused."""

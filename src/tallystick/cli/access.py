@@ -18,10 +18,14 @@ SERVER_FILE = "server.json"
 
 
 class Ledger(Protocol):
-    """Something that answers SQL over `charges`."""
+    """Something that answers SQL over `charges`, and knows what each was priced by."""
 
     def sql(self, query: str, params: Mapping[str, Any] | None = None) -> Result:
         """Run one query; `params` bind to its `{name:Type}`."""
+        ...
+
+    def price(self, price_id: str) -> dict[str, str] | None:
+        """What a price id of the ledger stands for: columns of schema/sql/price_by_id.sql as text; None if it has none such."""
         ...
 
 
@@ -58,6 +62,9 @@ class _Local:
         except BadQuery as error:
             raise Failure(error.message, error.hint) from None
         return result(((column.name, column.type) for column in found.columns), found.rows, found.elapsed_ms)
+
+    def price(self, price_id: str) -> dict[str, str] | None:
+        return self._ledger.price(price_id)
 
 
 def server_url(settings: Settings) -> str | None:

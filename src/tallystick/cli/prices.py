@@ -62,21 +62,25 @@ def list_(*, words: tuple[str, ...], config: Path | None, form: Form) -> None:
 @click.argument("price_id")
 @setting_option("config")
 @formatted
-def show(*, price_id: str, config: Path | None, form: Form) -> None:
+@connected
+def show(*, price_id: str, config: Path | None, form: Form, settings: Settings) -> None:
     """Explain a price id, as it stands in `charges`: every rate, since when, and where it comes from.
+
+    Looks in the installed prices and those of --config, then in the ledger, which keeps every price that it ever charged by.
 
     \b
     tallystick sql "SELECT DISTINCT price_id FROM charges"
     tallystick prices show "$(tallystick prices list gpt-5-mini --json | jq -r '.[0].price_id')"
+    tallystick prices show "genai-prices@0.2.3,openai,gpt-5,from=always" --data DIR
     """
     row = _book(config).find(price_id)
     if row is None:
-        hint = "it may come from another version of genai-prices or another --config"
-        raise Failure(f"the installed prices hold no {price_id!r}", hint)
-    facts: dict[str, Any] = {"price_id": price_id, "model": row.price_key, "valid_from": row.valid_from}
-    rates = {f"{bucket}_usd_per_million": rate for bucket, rate in row.usd_per_million(price_id).items() if bucket != "request"}
-    request = {"request_usd": row.usd_per_million(price_id)["request"]}
-    facts |= rates | request | {"source": row.source, "url": row.url, "note": row.note}
+        facts = _recorded(price_id, settings)
+    else:
+        rates = row.usd_per_million(price_id)
+        facts = {"price_id": price_id, "model": row.price_key, "valid_from": row.valid_from}
+        facts |= {f"{bucket}_usd_per_million": rate for bucket, rate in rates.items() if bucket != "request"}
+        facts |= {"request_usd": rates["request"], "source": row.source, "url": row.url, "note": row.note}
     if form == "table":
         pairs = [{"what": name.replace("_", " "), "value": value} for name, value in facts.items() if value != ""]
         emit(form, pairs, [Field("what", "", text), Field("value", "", _fact)])
@@ -141,6 +145,19 @@ def _stated(file: Path) -> "UserPrices":
         return load_prices_file(file)
     except PriceFileError as error:
         raise Failure(str(error)) from None
+
+
+def _recorded(price_id: str, settings: Settings) -> dict[str, Any]:
+    try:
+        with connect(settings) as ledger:
+            found = ledger.price(price_id)
+    except Failure as missing:
+        raise Failure(f"the installed prices hold no {price_id!r}, and {missing.message}", missing.hint) from None
+    if found is None:
+        hint = "it may come from another ledger or another --config; a tenant's key is told of its own charges only"
+        raise Failure(f"neither the installed prices nor the ledger hold {price_id!r}", hint)
+    facts: dict[str, Any] = {name: Decimal(value) if "usd" in name else value for name, value in found.items() if name != "book"}
+    return facts | {"valid_from": datetime.fromisoformat(found["valid_from"])}
 
 
 def _query(name: str) -> str:

@@ -20,6 +20,7 @@ from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
 from tallystick.server.auth import Door
+from tallystick.server.recorded_price import recorded_price
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,18 @@ _PAGE_HEADERS: Final = {
 
 _READERS: Final = 3
 """Queries that run at one time; further ones wait."""
+
+
+class UnknownPrice(PayloadError):
+    """No such price id, or none in charges that the key may see."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            404,
+            "no_such_price",
+            "No charge that you may see has this price id.",
+            "`SELECT DISTINCT price_id FROM charges` lists them.",
+        )
 
 
 class SqlQuestion(BaseModel):
@@ -108,6 +121,14 @@ def create_app(store: Store, committer: Committer, receiver: Receiver, door: Doo
             return SqlAnswer(columns=columns, rows=result.rows, elapsed_ms=result.elapsed_ms)
 
         return await anyio.to_thread.run_sync(ask, limiter=readers)
+
+    @app.get("/v1/price", summary="What a price id of charges stands for", tags=["attribution"])
+    async def price(request: Request, id: str) -> dict[str, str]:
+        tenant = door.reader(request.headers.get("authorization"))
+        found = await anyio.to_thread.run_sync(recorded_price, store, tenant, id, limiter=readers)
+        if found is None:
+            raise UnknownPrice
+        return found
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:

@@ -8,6 +8,7 @@ from typing import Any
 from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.store import Store, open_store
+from tallystick.server.recorded_price import recorded_price
 
 
 class LocalLedger:
@@ -20,6 +21,10 @@ class LocalLedger:
         """Run one query over `charges`; None sees all tenants. Raises BadQuery, QueryTooExpensive."""
         with self._store.reader(tenant, READER_SETTINGS) as reader:
             return run(reader, query, params)
+
+    def price(self, price_id: str) -> dict[str, str] | None:
+        """What a price id of the ledger stands for, as the server's /v1/price answers; None if it never had it."""
+        return recorded_price(self._store, None, price_id)
 
 
 @contextmanager
