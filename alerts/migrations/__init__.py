@@ -27,8 +27,8 @@ class UnknownRevision(Exception):
         self.known = known
 
 
-def upgrade(connection: Connection, to: str = "head") -> None:
-    """Bring the schema up to `to`, within the caller's transaction, one process at a time. Raises UnknownRevision."""
+def upgrade(connection: Connection) -> None:
+    """Bring the schema up to date, within the caller's transaction, one process at a time. Raises UnknownRevision."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
@@ -42,4 +42,4 @@ def upgrade(connection: Connection, to: str = "head") -> None:
             except CommandError:
                 raise UnknownRevision(present, str(script.get_current_head())) from None
         if present != script.get_current_head():
-            command.upgrade(config, to)
+            command.upgrade(config, "head")
