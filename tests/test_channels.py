@@ -563,6 +563,11 @@ def test_a_webhook_with_a_template_of_ones_own(sink: Sink, tmp_path: Path) -> No
     hook = channel(type="webhook", url=sink.url, template=own)
     hook.send(replace(FULL, title='say "no" \\'), delivery_id="d", thread=None)
     assert json.loads(sink.requests[0][2]) == {"title": 'say "no" \\', "key": "acme"}
+    own.write_text('{"title": "{{ text.title }}"{% if message.owners == ("x",) %},{% endif %}}')
+    channel(type="webhook", url=sink.url, template=own).send(replace(FULL, owners=("x",)), delivery_id="d", thread=None)
+    usual = json.loads(sink.requests[1][2])
+    assert usual["data"]["owners"] == ["x"]
+    assert usual["note"].startswith("The template own.json.j2 failed")
     own.write_text('{"title": {{ text.title }}}')
     with pytest.raises(BadChannel, match="template"):
         channel(type="webhook", url=sink.url, template=own)

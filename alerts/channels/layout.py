@@ -1,5 +1,6 @@
 """Templates: the shipped ones, and users' own in their place, sandboxed, with everything that others named escaped for the channel."""
 
+import functools
 import json
 import logging
 import re
@@ -22,7 +23,9 @@ SHIPPED: Final = Path(__file__).parent.parent / "templates"
 MOST: Final = 65_536
 INVISIBLE: Final = "\u200b"
 
-log = logging.getLogger("tallystick.alerts")
+Usual = Callable[[Message, Text], str]
+
+log = logging.getLogger(__name__)
 
 
 class BadTemplate(ValueError):
@@ -78,17 +81,18 @@ JSON: Final = Escapes(
 
 class Layout:
     """A message through a template. The user's is tried when this is made, with a full and with a sparse message: what raises then, or
-    uses a name that there isn't, is a `BadTemplate`. What raises later gives the shipped layout, with a note that says so."""
+    uses a name that there isn't, is a `BadTemplate`. What raises later gives the usual layout, with a note that says so."""
 
     def __init__(
-        self, shipped: str | None, markup: Escapes, *, user: Path | None = None, valid: Callable[[str], object] | None = None
+        self, usual: str | Usual, markup: Escapes, *, user: Path | None = None, valid: Callable[[str], object] | None = None
     ) -> None:
-        """shipped: a file of `templates/`. valid: raises ValueError for a rendering that the channel can't use."""
+        """usual: a file of `templates/`, or what makes the layout without one. valid: raises ValueError for a rendering that the channel
+        can't use."""
         self._markup = markup
         self._valid = valid
         self._user = user
         self._warned = False
-        self._shipped = _environment(markup, SHIPPED).get_template(shipped) if shipped else None
+        self._usual = usual if callable(usual) else functools.partial(_render, _environment(markup, SHIPPED).get_template(usual))
         self._template = self._load(user) if user else None
 
     def render(self, message: Message) -> str:
@@ -102,8 +106,7 @@ class Layout:
                     log.warning("%s", note)
                 self._warned = True
                 told = told.with_note(note)
-        assert self._shipped is not None
-        return _render(self._shipped, message, told)
+        return self._usual(message, told)
 
     def _load(self, path: Path) -> jinja2.Template:
         try:

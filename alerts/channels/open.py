@@ -5,16 +5,16 @@ from email.headerregistry import Address
 
 from pydantic import SecretStr
 
-from tallystick.alerts.channels import Channel
+from tallystick.alerts.channels import Channel, webhook
 from tallystick.alerts.channels.addresses import BadAddress, check_url
 from tallystick.alerts.channels.email import Email
 from tallystick.alerts.channels.http import Post
-from tallystick.alerts.channels.layout import HTML, JSON, MARKDOWN, PLAIN, SLACK, BadTemplate, Layout
+from tallystick.alerts.channels.layout import HTML, MARKDOWN, PLAIN, SLACK, BadTemplate, Layout
 from tallystick.alerts.channels.pagerduty import PagerDuty
 from tallystick.alerts.channels.slack import SlackBot, SlackWebhook
 from tallystick.alerts.channels.stdout import Stdout
 from tallystick.alerts.channels.teams import Teams
-from tallystick.alerts.channels.webhook import BadSecret, Webhook, is_json, key_of
+from tallystick.alerts.channels.webhook import BadSecret, Webhook, key_of
 from tallystick.alerts.config_channels import (
     ChannelConfig,
     EmailChannel,
@@ -57,8 +57,7 @@ def _channel(name: str, config: ChannelConfig, post: Post) -> Channel:  # noqa: 
         case WebhookChannel():
             if config.secret is not None:
                 key_of(config.secret.get_secret_value())
-            own = Layout(None, JSON, user=config.template, valid=is_json) if config.template else None
-            return Webhook(name, _checked(config.url, post), config.secret, post, own)
+            return Webhook(name, _checked(config.url, post), config.secret, post, webhook.layout(config.template))
         case PagerDutyChannel():
             if config.template is not None:
                 raise BadTemplate("PagerDuty's events have a fixed form: leave `template` out")

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, SecretStr
 
 from tallystick.alerts.channels import Sent
 from tallystick.alerts.channels.http import Post, check
-from tallystick.alerts.channels.layout import Layout
+from tallystick.alerts.channels.layout import JSON, Layout
 from tallystick.alerts.model import Kind, Measure, Message
 
 PREFIX: Final = "whsec_"
@@ -96,18 +97,26 @@ class Data(_Part):
 
 
 class Body(BaseModel):
-    """What is posted. version: rises when a field changes its meaning or goes, not when one is added."""
+    """What is posted. version: rises when a field changes its meaning or goes, not when one is added. note: what went wrong in making
+    this message, or empty."""
 
     type: str
     version: Literal[1] = 1
     timestamp: datetime
+    note: str = ""
     data: Data
 
 
-def body(message: Message) -> str:
+def body(message: Message, note: str = "") -> str:
     """The documented JSON of a message, one line."""
-    told = Body(type=f"tallystick.alert.{message.kind}", timestamp=message.at, data=Data.model_validate(message))
+    data = Data.model_validate(message)
+    told = Body(type=f"tallystick.alert.{message.kind}", timestamp=message.at, note=note, data=data)
     return told.model_dump_json()
+
+
+def layout(user: Path | None = None) -> Layout:
+    """The documented JSON, or a user's template that gives some other JSON."""
+    return Layout(lambda message, told: body(message, told.note), JSON, user=user, valid=json.loads)
 
 
 def key_of(secret: str) -> bytes:
@@ -127,26 +136,19 @@ def sign(key: bytes, delivery_id: str, timestamp: int, body: bytes) -> str:
 
 @dataclass
 class Webhook:
-    """layout: None for the documented JSON, else a user's template that gives JSON."""
-
     name: str
     url: SecretStr
     secret: SecretStr | None
     post: Post
-    layout: Layout | None = None
+    layout: Layout
     now: Callable[[], float] = field(default=time.time, repr=False)
     interval_s: float = 0.0
 
     def send(self, message: Message, *, delivery_id: str, thread: str | None) -> Sent:
-        told = (self.layout.render(message) if self.layout else body(message)).encode()
+        told = self.layout.render(message).encode()
         at = int(self.now())
         headers = {"Content-Type": "application/json", "webhook-id": delivery_id, "webhook-timestamp": str(at)}
         if self.secret is not None:
             headers["webhook-signature"] = sign(key_of(self.secret.get_secret_value()), delivery_id, at, told)
         check(self.post(self.url.get_secret_value(), told, headers))
         return Sent()
-
-
-def is_json(rendered: str) -> object:
-    """For a template: ValueError where what it gives isn't JSON."""
-    return json.loads(rendered)
