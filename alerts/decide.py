@@ -64,7 +64,7 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Decision:
-    """`marks` enter the ledger together; if one of them is there already, none does and nothing is said: another evaluator was first."""
+    """`marks` enter the ledger together with the message; none does, and nothing is said, if its key is there already: another was first."""
 
     reason: Reason
     say: Announcement | None = None
