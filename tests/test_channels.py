@@ -432,6 +432,28 @@ def test_tls_is_by_name_though_the_address_was_chosen(certificate: Path, monkeyp
     server.server_close()
 
 
+def test_an_answer_is_read_no_further_than_it_is_needed() -> None:
+    closing = threading.Event()
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "1000000000")
+            self.end_headers()
+            self.wfile.write(b"x" * 20_000)
+            closing.wait()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        answer = http.Post(allow_private=True)(f"http://127.0.0.1:{server.server_address[1]}/", b"{}", {})
+        assert answer.body == "x" * http.READ_AT_MOST
+        closing.set()
+        server.shutdown()
+
+
 FAULTS = [
     (200, ""),
     (302, ""),

@@ -179,6 +179,13 @@ def test_cut(text: str, most: int) -> None:
     assert not re.search(r"&(?!amp;|lt;|gt;)", kept)
 
 
+def test_more_than_50_blocks_are_cut() -> None:
+    told = payload(SPARSE, "\n\n".join(f"paragraph {i}" for i in range(100)))
+    assert len(told["blocks"]) == 50
+    assert block_kit.code(told) is None
+    assert "_The rest is too long for Slack._" in block_kit.show(told)
+
+
 def test_what_is_too_long_is_said(slack: SlackServer) -> None:
     told = payload(SPARSE, "\n\n".join(["x" * 5_000] * 8))
     shown = block_kit.show(told)
