@@ -121,13 +121,13 @@ def decide(
         return Decision(reason, say, (*taken, *(mark(one.key, said=one is highest) for one in new)))
 
     silent = (*taken, *(mark(one.key) for one in new))
-    if not silent and (announced := _to_correct(budget, own, spend)) is not None:
+    if (announced := _to_correct(budget, own, spend)) is not None:
         corrected = mark(CORRECTION, said=True)
         channels = budget.channels_for(CORRECTION)
         say = Announcement(Kind.CORRECTION, corrected.key, channels, announced=announced, not_before=_not_before(budget, (), now))
-        return Decision(Reason.CORRECTED, say, (corrected,))
+        return Decision(Reason.CORRECTED, say, (*silent, corrected))
     if before is not None:
-        rearmed = any(one not in carried for one in budget.thresholds if one in before)
+        rearmed = any(one not in known for one in budget.thresholds if one in before)
         reason = Reason.REARMED if rearmed else Reason.CARRIED_OVER
     elif new:
         reason = Reason.IMPLIED

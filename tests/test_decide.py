@@ -134,6 +134,9 @@ def test_tiny_budgets_do_not_chatter() -> None:
     assert acme.tick("0.89") == "below_minimum"
     assert acme.tick("0.9") == "jumped actual:80"
     assert acme.tick("0.88") == "already_said"
+    acme.edit(minimum=2)
+    assert acme.tick("1.99") == "below_minimum"
+    assert acme.tick(2) == "reached actual:100"
 
 
 # --- time --------------------------------------------------------------------------------------------------------------------------
@@ -249,6 +252,17 @@ def test_a_threshold_added_below_what_was_said_is_no_news() -> None:
     assert acme.tick(90) == "reached actual:90"
 
 
+def test_a_replica_that_still_has_the_old_file_says_nothing_twice() -> None:
+    """The new revision has said 50 % when a replica that was left behind says 80 % of the old one."""
+    acme = Timeline(fields={"amount": 99})
+    acme.edit(amount=100)
+    assert acme.tick(50) == "reached actual:50"
+    behind = Timeline(fields={"amount": 99}, ledger=acme.ledger)
+    assert behind.tick(85) == "jumped actual:80"
+    decision = acme.look(85)
+    assert (decision.reason, {mark.key.mark for mark in decision.marks}) == ("carried_over", {TAKEN_OVER, "actual:80"})
+
+
 def test_owners_and_channels_are_no_edit() -> None:
     acme = Timeline()
     assert acme.tick(55) == "reached actual:50"
@@ -320,6 +334,15 @@ def test_what_an_edit_carried_over_can_be_corrected_in_the_new_revision() -> Non
     assert acme.tick(50) == "already_said"
 
 
+def test_what_no_longer_holds_is_not_corrected() -> None:
+    """Nothing of the new revision has been announced, and it may count something else."""
+    acme = Timeline()
+    assert acme.tick(60) == "reached actual:50"
+    acme.edit(scope={"customer": "acme"})
+    assert acme.tick(6) == "rearmed"
+    assert acme.tick(3) == "below"
+
+
 # --- forecasts ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +367,11 @@ def test_what_is_spent_need_not_be_foreseen() -> None:
     assert acme.tick(100) == "jumped actual:100"
     assert acme.tick(101, forecast=140) == "already_said"
     assert acme.tick(101, forecast=150) == "reached forecast:150"
+    later = Timeline(fields={"thresholds": [100]})
+    assert later.tick(100) == "reached actual:100"
+    later.edit(thresholds=[100, "forecast 90", "forecast 150"])
+    assert later.tick(100, forecast=150) == "reached forecast:150"
+    assert later.tick(100, forecast=150) == "already_said"
     lone = Timeline(fields={"thresholds": ["forecast 100"]})
     assert lone.tick(100) == "reached forecast:100"
 
@@ -354,6 +382,13 @@ def test_a_forecast_added_by_an_edit_below_what_was_said() -> None:
     acme.edit(thresholds=[50, 80, 100, "forecast 90"])
     assert acme.tick(100, forecast=300) == "carried_over"
     assert acme.tick(100, forecast=300) == "already_said"
+
+
+def test_who_heard_of_a_forecast_has_not_heard_of_spend() -> None:
+    acme = Timeline(fields={"thresholds": [50, "forecast 100"]})
+    assert acme.tick(40, forecast=100) == "reached forecast:100"
+    acme.edit(amount=80)
+    assert acme.tick(40, forecast=100) == "reached actual:50"
 
 
 def test_a_period_that_is_over_has_no_forecast() -> None:
