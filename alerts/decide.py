@@ -37,8 +37,6 @@ class Reason(StrEnum):
     BELOW = "below"
     BELOW_MINIMUM = "below_minimum"
     ALREADY_SAID = "already_said"
-    IMPLIED = "implied"
-    """A forecast of no more than what was said to be spent."""
     CARRIED_OVER = "carried_over"
     """All that the revision before had said still holds."""
     REARMED = "rearmed"
@@ -104,6 +102,7 @@ def decide(
     taken = () if before is None else tuple(mark(name) for name in (TAKEN_OVER, *(one.key for one in carried)))
     known = [one for one in budget.thresholds if one.key in own or one in carried]
     new = [] if too_small else [one for one in reached if one not in known]
+    # That so much will be spent is no news once that much was said to be.
     told = [one for one in new if one.basis is Basis.ACTUAL or not _covers(known, Threshold(one.percent))]
 
     if told:
@@ -129,8 +128,6 @@ def decide(
     if before is not None:
         rearmed = any(one not in known for one in budget.thresholds if one in before)
         reason = Reason.REARMED if rearmed else Reason.CARRIED_OVER
-    elif new:
-        reason = Reason.IMPLIED
     elif too_small and any(one not in known for one in reached):
         reason = Reason.BELOW_MINIMUM
     else:
