@@ -611,7 +611,7 @@ _steps = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(_steps, max_size=12))
 def test_any_history_says_each_key_once(steps: list[tuple[str, object]]) -> None:
     """Restarts, clock steps, lost leases and pruning in any order, beside a model that is a set of marks and a count of messages."""
