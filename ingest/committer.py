@@ -31,7 +31,7 @@ _SHARE: Final = 0.2
 _CREDIT_S: Final = 60.0
 """How much of it may be saved up, so that a burst of requests, one after another, isn't held back."""
 
-_BATCH_BYTES: Final = 48 << 20
+_BATCH_BYTES: Final = 72 << 20
 """A batch is closed at so many bytes, whatever its spans: it is held several times over while it is entered."""
 
 _EAGER_SPANS: Final = 500
@@ -69,7 +69,7 @@ class Committer:
     """
 
     def __init__(
-        self, writer: Callable[[], BatchWriter], *, window_s: float = 1.0, max_spans: int = 36_000, max_bytes: int = 128 << 20
+        self, writer: Callable[[], BatchWriter], *, window_s: float = 1.0, max_spans: int = 72_000, max_bytes: int = 128 << 20
     ) -> None:
         self._make_writer = writer
         self._window_s, self._max_spans, self._max_bytes = window_s, max_spans, max_bytes

@@ -1,7 +1,7 @@
 """The writer: payloads in, ledger rows out. The spans themselves are only ever touched by the engine."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -15,15 +15,12 @@ from tallystick.ingest.migrate import statements
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
 from tallystick.ingest.store import error_name, read_sql, scalar
 from tallystick.schema.dialects import quote
-from tallystick.schema.envelope import COLUMNS, envelope
+from tallystick.schema.envelope import COLUMNS, batch, envelope
 from tallystick.schema.models import Seen
 from tallystick.schema.normalise import normalise_sql
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
-
-_WITHIN_S: Final = 120
-"""Two spans of one call start within this many seconds of each other."""
 
 _SESSION: Final = {
     # Analysing the statements costs more than running them on a small batch; these searches find nothing in them.
@@ -50,6 +47,13 @@ _UNREADABLE: Final = (
     "UNKNOWN_PROTOBUF_FORMAT",
 )
 
+_STAGE: Final = """INSERT INTO work.staged SELECT * FROM work.normalised
+SETTINGS query_plan_enable_optimizations = 0, max_threads = 1, min_insert_block_size_rows = 1"""
+"""One thread, block by block as they were decoded: their order and what they take of memory stay as they are."""
+
+_BLOCK_SPANS: Final = 16_000
+"""Spans that are decoded and normalised at once: what that takes of memory doesn't grow with the batch."""
+
 _NEW_MODELS: Final = 1_000
 """Models that are given prices in one batch: each takes up to 2 ms."""
 
@@ -58,7 +62,7 @@ _KNOWN_MODELS: Final = 100_000
 
 _WHO: Final = ("customer", "feature", "agent", "team", "user", "session")
 
-_WORK_TABLES: Final = ("staged", "mixed", "near", "rivals", "lost", "heirs")
+_WORK_TABLES: Final = ("otlp_in", "staged", "mixed", "near", "rivals", "lost", "heirs")
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,15 @@ class Writer:
         self._priced: set[Seen] = set()
         for name, value in _SESSION.items():
             client.command(f"SET {name} = {value}")
-        script = read_sql("work").replace("{{envelopes}}", COLUMNS).replace("{{normalise}}", normalise_sql("work.otlp_in"))
-        for statement in statements(script.replace("{{rivals}}", read_sql("rivals"))):
+        script = read_sql("work")
+        for name, text in {
+            "envelopes": COLUMNS,
+            "normalise": normalise_sql("work.otlp_in"),
+            "near": read_sql("near").replace("{{processes}}", ""),
+            "rivals": read_sql("rivals"),
+        }.items():
+            script = script.replace("{{" + name + "}}", text)
+        for statement in statements(script):
             client.command(statement)
         self._scopes = Scopes(client.query(read_sql("scopes")).result_rows)
         self._sql = {
@@ -124,7 +135,10 @@ class Writer:
             "format_schema_source": "string",
             "format_schema": files("tallystick.schema").joinpath("otlp.proto").read_text(encoding="utf-8"),
             "format_schema_message_name": "Batch",
-            "query_plan_enable_optimizations": 0,
+            # Each `Batch` of the stream is a block of its own.
+            "max_block_size": 1,
+            "max_insert_block_size": 1,
+            "min_insert_block_size_rows": 1,
         }
 
     def write(self, items: Sequence[Item]) -> Written:
@@ -175,11 +189,9 @@ class Writer:
         return Written(outcomes, entered, sum(verdict.lost.values()), calls - entered)
 
     def _stage(self, items: Sequence[Item]) -> None:
-        envelopes = (
-            envelope(item.data, tenant=item.tenant, received_unix_nano=item.received_ns, number=number, operator=item.operator)
-            for number, item in enumerate(items)
-        )
-        self._client.raw_insert("work.otlp_in", ["envelopes"], envelopes, fmt="ProtobufSingle", settings=self._decode)
+        self._client.raw_insert("work.otlp_in", ["envelopes"], _stream(items), fmt="Protobuf", settings=self._decode)
+        self._client.command(_STAGE)
+        self._client.command("TRUNCATE TABLE work.otlp_in")
 
     def _price(self, seen: set[Seen]) -> None:
         """Give prices to models that are seen for the first time."""
@@ -200,7 +212,7 @@ class Writer:
         if mixed:
             self._insert("work.mixed", sorted(mixed))
         condition = "OR (tenant, process) IN (SELECT tenant, process FROM work.mixed)" if mixed else ""
-        self._client.command(self._sql["near"].replace("{{within_s}}", str(_WITHIN_S)).replace("{{processes}}", condition))
+        self._client.command(f"INSERT INTO work.near {self._sql['near'].replace('{{processes}}', condition)}")
 
     def _enter(self, verdict: Verdict, *, repeats: bool) -> None:
         # Where every trace is new and there once, so is every span.
@@ -243,6 +255,20 @@ class Scopes:
     def mixed(self, processes: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of `processes`, (tenant, process), that more than one instrumentation meters."""
         return {process for process in processes if self._of.get(process, "") is None}
+
+
+def _stream(items: Sequence[Item]) -> Generator[bytes, None, None]:
+    """The batch for the engine, in messages of about `_BLOCK_SPANS` spans."""
+    envelopes: list[bytes] = []
+    spans = 0
+    for number, item in enumerate(items):
+        envelopes.append(
+            envelope(item.data, tenant=item.tenant, received_unix_nano=item.received_ns, number=number, operator=item.operator)
+        )
+        spans += item.spans
+        if spans >= _BLOCK_SPANS or number == len(items) - 1:
+            yield batch(envelopes)
+            envelopes, spans = [], 0
 
 
 def tab_separated(row: Sequence[Any]) -> bytes:

@@ -1,8 +1,9 @@
 """The envelope around an OTLP payload: what the payload itself must not be trusted for, written in front of bytes that nobody parses.
 
-Envelopes laid end to end are one valid `Batch` message of `otlp.proto`, which ClickHouse decodes.
+Envelopes laid end to end are one valid `Batch` message of `otlp.proto`; a stream of those, each after its length, is what ClickHouse decodes.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 COLUMNS: Final = (
@@ -40,3 +41,8 @@ def envelope(payload: bytes, *, tenant: str, received_unix_nano: int, number: in
         + b"\x1a" + _varint(len(payload))
     )  # fmt: skip
     return b"\x0a" + _varint(len(head) + len(payload)) + head + payload
+
+
+def batch(envelopes: Sequence[bytes]) -> bytes:
+    """One `Batch` of a stream: its length, then its envelopes."""
+    return b"".join((_varint(sum(map(len, envelopes))), *envelopes))

@@ -1,5 +1,6 @@
 """The statement that turns decoded OTLP into rows, rendered from its template and the dialect tables."""
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -21,10 +22,10 @@ _TEXT: Final = (
 """SQL: the text in an AnyValue `v` as it stands on the wire: tag, length (a varint), text."""
 
 _SEVENS: Final = " + ".join(
-    f"bitAnd(bitShiftRight(reinterpretAsUInt64(substring(v, 2, 8)), {i}), {127 << 7 * i})" for i in range(7)
+    f"bitAnd(bitShiftRight(reinterpretAsUInt64(substring(v, 2, 8)), {i}), {127 << 7 * i})" for i in range(5)
 )
-_INTEGER: Final = f"if(length(v) > 8, -1, toFloat64({_SEVENS}))"
-"""SQL: the integer in an AnyValue, a varint of seven bits a byte; longer ones are negative or beyond any count."""
+_INTEGER: Final = f"multiIf(length(v) > 10, -1, length(v) > 6, 1e15, toFloat64({_SEVENS}))"
+"""SQL: the integer in an AnyValue, a varint of seven bits a byte: ten bytes are a negative one, over five are beyond any count."""
 
 
 @cache
@@ -60,4 +61,16 @@ def normalise_sql(source: str) -> str:
         sql = sql.replace("{{" + name + "}}", expression)
     if "{{" in sql:
         raise ValueError(f"normalise.sql: no value for {sql.split('{{', 1)[1].split('}}', 1)[0]}")
-    return sql
+    return nested(sql)
+
+
+def nested(sql: str) -> str:
+    """A chain of common table expressions as subqueries, one in the other: the engine copies a chain's text for every step of it."""
+    text = "\n".join(line for line in sql.splitlines() if not line.lstrip().startswith("--"))
+    head, _, text = text.rpartition("\n)\n")
+    for name, body in reversed(re.findall(r"^(\w+) AS\n\(\n(.*?)(?:\n\),$|\Z)", head, flags=re.MULTILINE | re.DOTALL)):
+        before, *after = re.split(rf"^ *FROM {name}$", text, flags=re.MULTILINE)
+        if len(after) != 1:
+            raise ValueError(f"normalise.sql: {name} is read {len(after)} times, not once")
+        text = f"{before}FROM (\n{body}\n){after[0]}"
+    return text

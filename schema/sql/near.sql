@@ -1,10 +1,16 @@
--- Rows of the ledger that a batch may repeat or tell of again: of the same trace, with the same answer, or of a process that meters in two
--- ways ({{processes}}). Two spans of one call start within {{within_s}} seconds of each other.
-INSERT INTO work.near
-WITH (SELECT (min(started_at), max(started_at)) FROM work.staged WHERE problem = '') AS period
-SELECT * FROM ledger
+-- Calls of the ledger, and their voids, that a batch may repeat or tell of again: of the same trace, with the same answer, or of a process
+-- that meters in two ways ({{processes}}). Two spans of one call start within two minutes of each other; asked minute by minute, a batch
+-- with a span of last year doesn't have the year read.
+SELECT
+    entry, tenant, trace_id, span_id, parent_span_id, response_id, response_key, process, service, scope, layer, is_log, started_at, duration_ns,
+    request_model, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, usage_source,
+    customer, feature, agent, team, user, session
+FROM ledger
 PREWHERE tenant IN (SELECT tenant FROM work.staged)
-    AND started_at >= subtractSeconds(period.1, {{within_s}}) AND started_at <= addSeconds(period.2, {{within_s}})
+    AND toStartOfMinute(started_at) IN
+    (
+        SELECT arrayJoin(arrayMap(i -> addMinutes(toStartOfMinute(started_at), i), [-2, -1, 0, 1, 2])) FROM work.staged WHERE problem = ''
+    )
     AND (trace_id IN (SELECT trace_id FROM work.staged)
         OR response_key IN (SELECT response_key FROM work.staged WHERE response_key != 0)
         {{processes}})

@@ -2,7 +2,7 @@
 SELECT
     (SELECT count() FROM work.near) > 0
     OR uniqExact(trace_id) < count()
-    OR uniqExactIf(response_key, response_key != 0) < countIf(response_key != 0)
+    OR uniqExactIf(cityHash64(response_id), response_id != '') < countIf(response_id != '')
     OR max(is_log)
 FROM work.staged
 WHERE problem = ''

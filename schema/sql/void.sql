@@ -6,5 +6,9 @@ SELECT
     -output_tokens, -reasoning_tokens, -audio_input_tokens, -audio_output_tokens, -image_input_tokens, toString(usage_source), started_at, duration_ns,
     ttft_ns, ttft_kind, price_id, -cost_usd, -reported_cost_usd, trace_id, span_id, parent_span_id, response_id, response_key, process,
     scope, layer, is_log, now64(3), 'another span tells of this call'
-FROM work.near
-WHERE entry = 'call' AND (tenant, trace_id, span_id) IN (SELECT tenant, trace_id, span_id FROM work.lost WHERE stored)
+FROM ledger
+WHERE entry = 'call' AND (tenant, started_at, trace_id, span_id) IN
+(
+    SELECT tenant, started_at, trace_id, span_id FROM work.near
+    WHERE entry = 'call' AND (tenant, trace_id, span_id) IN (SELECT tenant, trace_id, span_id FROM work.lost WHERE stored)
+)
