@@ -1,4 +1,5 @@
-"""CPU of the whole server for each span, from OTLP/HTTP bytes to a stored, priced, deduplicated row; beside Python rows in the same run.
+"""CPU of the whole server for each span, from OTLP/HTTP bytes to a stored, priced, deduplicated row; beside the same process with a
+writer that takes spans through Python rows (python_rows.py), in the same run.
 
     python benchmarks/ingest.py [--spans 1000000] [--clients 70]
 
@@ -22,6 +23,13 @@ from urllib.parse import urlsplit
 from traffic import payload
 
 BATCH = 512
+PLACE = pathlib.Path(sys.executable).parent
+SERVERS = {
+    "server": [str(PLACE / "tallystick"), "up", "--port", "0", "--grpc-port", "0", "--data"],
+    "python rows": [sys.executable, str(pathlib.Path(__file__).with_name("python_rows.py"))],
+}
+"""What is compared, to be followed by a data directory."""
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 PARTS = """
@@ -63,11 +71,8 @@ def sql(url: str, query: str) -> list[list[object]]:
     return json.loads(connection.getresponse().read())["rows"]  # type: ignore[no-any-return]
 
 
-def through_the_server(spans: int, clients: int, compressed: bool, data: str) -> dict[str, float]:
-    server = subprocess.Popen(
-        [str(pathlib.Path(sys.executable).with_name("tallystick")), "up", "--data", data, "--port", "0", "--grpc-port", "0"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def through_the_server(command: list[str], data: str, spans: int, clients: int, compressed: bool) -> dict[str, float]:
+    server = subprocess.Popen([*command, data], stdout=subprocess.PIPE, text=True)
     assert server.stdout
     url = server.stdout.readline().removeprefix("ready ").strip()
     headers = {"Content-Type": "application/x-protobuf"} | ({"Content-Encoding": "gzip"} if compressed else {})
@@ -110,16 +115,14 @@ def main() -> None:
     options.add_argument("--clients", type=int, default=70)
     given = options.parse_args()
     results = {}
-    for name, compressed in (("plain", False), ("gzip", True)):
-        with tempfile.TemporaryDirectory() as data:
-            results[name] = through_the_server(given.spans, given.clients, compressed, data)
-        print(name, {key: round(value, 1) for key, value in results[name].items()}, flush=True)
-    rows = subprocess.run(
-        [sys.executable, str(pathlib.Path(__file__).with_name("python_rows.py"))], check=True, capture_output=True, text=True
-    )
-    python = float(rows.stdout.split()[-1])
-    print(f"Python rows: {python:.1f} us of CPU a span in the writer alone")
-    print(f"ratio: {python / results['plain']['us_a_span']:.1f} times less CPU a span over HTTP than Python rows take without it")
+    for body in ("plain", "gzip"):
+        for writer, command in SERVERS.items():
+            with tempfile.TemporaryDirectory() as data:
+                found = through_the_server(command, data, given.spans, given.clients, body == "gzip")
+            results[writer, body] = found["us_a_span"]
+            print(writer, body, {key: round(value, 1) for key, value in found.items()}, flush=True)
+        ratio = results["python rows", body] / results["server", body]
+        print(f"{body}: the server takes {ratio:.1f} times less CPU a span than the same process with Python rows", flush=True)
 
 
 if __name__ == "__main__":
