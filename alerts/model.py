@@ -49,24 +49,28 @@ class Spend:
     """What the ledger holds of one budget's scope value in one period, read at a tick.
 
     corrections: the part of `cost` that reprice, trueup and allocation entries make up. cost is 0 where nothing is priced: `priced_share` says so.
+    Counts are None where nobody asked for them.
     """
 
     value: str
     cost: Decimal
     corrections: Decimal
-    tokens: int
-    priced_tokens: int
-    calls: int
-    priced_calls: int
+    tokens: int | None = None
+    priced_tokens: int | None = None
+    calls: int | None = None
+    priced_calls: int | None = None
 
     @property
     def priced_share(self) -> Decimal | None:
         """Share of the tokens that have a price, 0 to 1; None where there are no tokens."""
-        return Decimal(self.priced_tokens) / self.tokens if self.tokens else None
+        return Decimal(self.priced_tokens) / self.tokens if self.tokens and self.priced_tokens is not None else None
 
     def of(self, measure: Measure) -> Decimal:
-        """The figure that a budget of this measure is compared with."""
-        return self.cost if measure is Measure.COST else Decimal(self.tokens if measure is Measure.TOKENS else self.calls)
+        """The figure that a budget of this measure is compared with. Raises ValueError if it wasn't asked for."""
+        figure = {Measure.COST: self.cost, Measure.TOKENS: self.tokens, Measure.CALLS: self.calls}[measure]
+        if figure is None:
+            raise ValueError(f"{measure} weren't asked for")
+        return Decimal(figure)
 
 
 @dataclass(frozen=True)

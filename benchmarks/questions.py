@@ -10,20 +10,25 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tallystick.attribution.spend import spend
 from tallystick.attribution.user_sql import READER_SETTINGS, run
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.store import open_store
 
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
 START_S = 1_790_000_000 // 86_400 * 86_400
 DAYS = 30
 
+FIFTY_SKEWED = "toUInt8(least(49, -10 * log(randCanonical(1) + 1e-9)))"
 FILL = """
 INSERT INTO ledger (entry, calls, tenant, customer, feature, agent, team, user, service, environment, provider, request_model, response_model, operation,
     streamed, status, input_tokens, cache_read_tokens, output_tokens, usage_source, started_at, duration_ns, ttft_ns, price_id, cost_usd,
     trace_id, span_id, parent_span_id, response_id, response_key, process, scope, layer)
-SELECT 'call', 1, 'default', concat('customer-', toString(toUInt8(least(49, -10 * log(randCanonical(1) + 1e-9))))), concat('feature-', toString(rand(2) % 8)),
+SELECT 'call', 1, 'default', concat('customer-', toString({customer})), concat('feature-', toString(rand(2) % 8)),
     concat('agent-', toString(rand(3) % 6)), concat('team-', toString(rand(2) % 3)), concat('user-', toString(rand(4) % 5000)), 'chat', 'production', 'openai',
     concat('model-', toString(rand(5) % 12)) AS model, model, 'chat', 1, if(rand(6) % 100 = 0, 'error', 'ok'), rand(7) % 6000, rand(8) % 2000, rand(9) % 900,
     'provider', fromUnixTimestamp64Nano(toInt64(({start} + {days} * 86400 * number / {calls}) * 1e9), 'UTC'), rand(10) % 9000000000, rand(11) % 2000000000,
@@ -33,6 +38,16 @@ FROM numbers({first}, {rows})
 """
 
 
+def fill(client: "Client", calls: int, start_s: int, customer: str) -> None:
+    """That many calls over DAYS from then on; returns when the parts are merged."""
+    step = 500_000
+    for first in range(0, calls, step):
+        rows = min(step, calls - first)
+        client.command(FILL.format(customer=customer, start=start_s, days=DAYS, calls=calls, first=first, rows=rows))
+    while client.query("SELECT count() FROM system.merges").first_row[0]:
+        time.sleep(1)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--calls", type=int, default=10_000_000)
@@ -40,12 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data, open_store(Path(data)) as store:
         client = store.client()
         migrate(client, 0)
-        step = 500_000
         began = time.monotonic()
-        for first in range(0, calls, step):
-            client.command(FILL.format(start=START_S, days=DAYS, calls=calls, first=first, rows=min(step, calls - first)))
-        while client.query("SELECT count() FROM system.merges").first_row[0]:
-            time.sleep(1)
+        fill(client, calls, START_S, FIFTY_SKEWED)
         rows, size, parts = client.query(
             "SELECT sum(rows), sum(bytes_on_disk), count() FROM system.parts WHERE table = 'ledger' AND active"
         ).first_row
