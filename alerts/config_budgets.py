@@ -179,6 +179,11 @@ class Budget(Part):
         return tuple((one, self.limit * one.percent / 100) for one in self.thresholds)
 
     @cached_property
+    def foresees(self) -> bool:
+        """Whether a threshold is of the forecast."""
+        return any(one.basis is Basis.FORECAST for one in self.thresholds)
+
+    @cached_property
     def periods(self) -> PeriodSpec:
         """What `periods.period_at` takes."""
         natural = self.period

@@ -32,7 +32,31 @@ TABLE: Final = (
     ),
     Setting("port", "TALLYSTICK_PORT", int, 4318, "Port of HTTP: OTLP, the API and the page."),
     Setting("grpc_port", "TALLYSTICK_GRPC_PORT", int, 4317, "Port of OTLP/gRPC; 0 is off."),
-    Setting("config", "TALLYSTICK_CONFIG", Path, None, "YAML file with prices of your own."),
+    Setting(
+        "config",
+        "TALLYSTICK_CONFIG",
+        Path,
+        None,
+        "YAML file with prices of your own, channels, budgets and rules; read again when it changes.",
+    ),
+    Setting("public_url", "TALLYSTICK_PUBLIC_URL", str, None, "Address at which people open the page: for links in messages."),
+    Setting(
+        "alerts_every_s", "TALLYSTICK_ALERTS_EVERY_S", int, 10, "Seconds between two evaluations of budgets and rules; 0 is off."
+    ),
+    Setting(
+        "alerts_url",
+        "TALLYSTICK_ALERTS_URL",
+        str,
+        None,
+        "Database of what was alerted, `postgresql+psycopg://USER@HOST/NAME` for several replicas; without it a file in the data directory.",
+    ),
+    Setting(
+        "allow_private_webhooks",
+        "TALLYSTICK_ALLOW_PRIVATE_WEBHOOKS",
+        int,
+        0,
+        "1: alerts may be sent to private and loopback addresses.",
+    ),
     Setting(
         "retention_days", "TALLYSTICK_RETENTION_DAYS", int, 400, "Days after which calls are deleted; 0 keeps them for ever."
     ),
@@ -73,6 +97,10 @@ class Settings:
     port: int
     grpc_port: int
     config: Path | None
+    public_url: str | None
+    alerts_every_s: int
+    alerts_url: str | None = field(repr=False)
+    allow_private_webhooks: int
     retention_days: int
     max_body_bytes: int
     max_request_spans: int
@@ -104,7 +132,7 @@ def _from_environment(row: Setting, environ: Mapping[str, str]) -> str | int | P
         raise BadSetting(f"{row.env} is no whole number: {text!r}") from None
     if isinstance(value, int) and value < 0:
         raise BadSetting(f"{row.env} is negative: {text!r}")
-    if row.name == "url" and not text.startswith(("http://", "https://")):
+    if row.name in {"url", "public_url"} and not text.startswith(("http://", "https://")):
         raise BadSetting(f"{row.env} starts with neither http:// nor https://: {text!r}")
     return value
 

@@ -28,6 +28,8 @@ def up(**flags: Any) -> None:
     settings = Settings.load(**flags)
     if settings.config is not None and not settings.config.is_file():
         raise click.BadParameter(f"{settings.config} is no file", param_hint="--config")
+    from tallystick.alerts.config_yaml import ConfigError
+    from tallystick.alerts.database import LedgerError
     from tallystick.attribution.prices_file import PriceFileError
     from tallystick.server import run
 
@@ -35,3 +37,7 @@ def up(**flags: Any) -> None:
         run(settings)
     except PriceFileError as error:
         raise Failure(str(error), "`tallystick prices check FILE` says the same without starting anything") from None
+    except ConfigError as error:
+        raise Failure(str(error), "`tallystick budgets validate FILE` says the same without starting anything") from None
+    except LedgerError as error:
+        raise Failure(str(error), "see TALLYSTICK_ALERTS_URL in docs/settings.md") from None

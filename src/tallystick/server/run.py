@@ -25,6 +25,7 @@ from tallystick.ingest.payload import Limits
 from tallystick.ingest.receiver import Receiver, grpc_server
 from tallystick.ingest.store import open_store
 from tallystick.ingest.writer import Writer
+from tallystick.server.alerts import Alerts
 from tallystick.server.app import create_app
 from tallystick.server.auth import Door
 from tallystick.settings import Settings
@@ -38,7 +39,8 @@ _DRAIN_S: Final = 30
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted. Raises StoreError, PriceFileError, OSError (a port is taken)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "apscheduler", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     prices = load_prices_file(settings.config) if settings.config else UserPrices()
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(open_store(settings.data))
@@ -61,6 +63,9 @@ def run(settings: Settings) -> None:
             stack.callback(lambda: server.stop(_DRAIN_S).wait())
         url = f"http://{_address(settings.host, listening.getsockname()[1])}"
         stack.enter_context(_named(store.data, url))
+        alerts = Alerts(store, settings, url)
+        alerts.start()
+        stack.callback(alerts.stop)
         if not door.open:
             log.info("listening on %s, which isn't a loopback address: every request needs a key", settings.host)
         _serve(

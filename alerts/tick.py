@@ -1,0 +1,232 @@
+"""One evaluation: read what is spent, decide, and enter what is to be said. Everything it knows comes from the two ledgers and the clock."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+from tallystick.alerts.compose import budget_message
+from tallystick.alerts.config import Config
+from tallystick.alerts.config_budgets import Budget, fingerprint
+from tallystick.alerts.decide import Announcement, decide
+from tallystick.alerts.forecast import forecast
+from tallystick.alerts.lease import EVALUATOR, Fence, Fenced
+from tallystick.alerts.ledger import Ledger, Revision
+from tallystick.alerts.model import Forecast, Key, Mark, Period, Spend
+from tallystick.alerts.periods import PeriodSpec, since
+from tallystick.alerts.silences import Silence
+from tallystick.alerts.spend import Ask, Wanted, history, spends
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = timedelta(seconds=60)
+"""How long others wait for an evaluator that doesn't come back: much longer than a tick, shorter than anybody's patience."""
+
+KEPT: Final = timedelta(days=400)
+"""How long marks and deliveries are kept: longer than the longest period, a year."""
+
+_PRUNE_EVERY: Final = timedelta(days=1)
+
+Steps = Mapping[datetime, Decimal]
+MarkedValue = tuple[str, datetime, str]
+"""Budget, start of the period, value."""
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """What one evaluation did. judged: budgets' values in their periods, and rules' values; said: messages entered."""
+
+    at: datetime
+    duration: timedelta
+    judged: int
+    said: int
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One budget's value in one of its periods."""
+
+    budget: Budget
+    revision: int
+    wanted: Wanted
+    spend: Spend
+
+    @property
+    def period(self) -> Period:
+        return self.wanted.period
+
+    @property
+    def key(self) -> MarkedValue:
+        return self.budget.name, self.period.start, self.spend.value
+
+
+@dataclass
+class _Findings:
+    """What the decisions of a tick come to."""
+
+    announcements: list[tuple[_Case, Announcement, tuple[Mark, ...]]] = field(default_factory=list)
+    silent: list[Mark] = field(default_factory=list)
+
+
+class Evaluator:
+    """Judges all budgets, in one thread. Of several replicas, the one that holds the lease.
+
+    ask: answers queries of all tenants' charges. holder: this replica's name. page: where people look, for links; None: no links.
+    """
+
+    def __init__(self, ledger: Ledger, ask: Ask, config: Config, *, holder: str, author: str, page: str | None = None) -> None:
+        self._ledger, self._ask, self._holder, self._author = ledger, ask, holder, author
+        self._links = {"Costs": page} if page else {}
+        self._config = config
+        self._revisions: dict[str, Revision] | None = None
+        self._fence: Fence | None = None
+        self._pruned: datetime | None = None
+
+    def use(self, config: Config) -> None:
+        """Judge by this from the next tick on."""
+        self._config, self._revisions = config, None
+
+    def tick(self, now: datetime, *, elapsed: Callable[[], float] = time.monotonic) -> Ticked | None:
+        """None: another replica has the lease. Raises LedgerDown, and what `ask` raises; what was entered until then isn't said again."""
+        began = elapsed()
+        if not self._hold(now):
+            return None
+        assert self._fence is not None
+        try:
+            config, revisions = self._config, self._revised(now)
+            last = self._ledger.last_tick()
+            wanted = self._wanted(config.budgets, revisions, last.at if last else None, now)
+            marks = self._ledger.marks({one.period.start for _, one in wanted})
+            cases = self._cases(wanted, revisions, marks)
+            findings = self._judge(cases, marks, now)
+            said = self._say(findings, now)
+            duration = timedelta(seconds=elapsed() - began)
+            self._ledger.ticked(now, duration, self._fence)
+            self._prune(now)
+        except Fenced:
+            log.info("another evaluator has taken over")
+            self._fence = None
+            return None
+        return Ticked(now, duration, len(cases), said)
+
+    def release(self, now: datetime) -> None:
+        """Let another replica take over at once."""
+        if self._fence is not None:
+            self._ledger.leases.release(self._fence, now)
+            self._fence = None
+
+    def _hold(self, now: datetime) -> bool:
+        if self._fence is None or not self._ledger.leases.renew(self._fence, LEASE, now):
+            self._fence = self._ledger.leases.acquire(EVALUATOR, self._holder, LEASE, now)
+        return self._fence is not None
+
+    def _revised(self, now: datetime) -> Mapping[str, Revision]:
+        """The present revision of each budget; a definition that changed gets a new one."""
+        if self._revisions is None:
+            known = self._ledger.latest()
+            for budget in self._config.budgets:
+                present, mark = known.get(budget.name), fingerprint(budget)
+                if present is None or present.fingerprint != mark:
+                    definition = json.dumps(budget.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+                    number = self._ledger.revise(budget.name, mark, definition, now, self._author)
+                    known[budget.name] = Revision(budget.name, number, mark, definition, self._author, now)
+            self._revisions = known
+        return self._revisions
+
+    def _wanted(
+        self, budgets: Sequence[Budget], revisions: Mapping[str, Revision], last: datetime | None, now: datetime
+    ) -> list[tuple[Budget, Wanted]]:
+        known: dict[tuple[PeriodSpec, datetime], list[Period]] = {}
+        found = []
+        for budget in budgets:
+            spec, in_force = budget.periods, revisions[budget.name].at
+            if (spec, in_force) not in known:
+                known[spec, in_force] = since(spec, last, now, in_force=in_force)
+            found += [
+                (budget, Wanted(budget.name, period, budget.scope, budget.each, budget.measure))
+                for period in known[spec, in_force]
+            ]
+        return found
+
+    def _cases(
+        self,
+        wanted: Sequence[tuple[Budget, Wanted]],
+        revisions: Mapping[str, Revision],
+        marks: Mapping[MarkedValue, Sequence[Mark]],
+    ) -> list[_Case]:
+        found = spends(self._ask, [one for _, one in wanted])
+        spoken_of: dict[tuple[str, datetime], set[str]] = {}
+        for name, start, value in marks:
+            spoken_of.setdefault((name, start), set()).add(value)
+        cases = []
+        for budget, one in wanted:
+            some = found.get(one.key, ())
+            # A value that was spoken of and has nothing left is still to be corrected.
+            gone = spoken_of.get(one.key, set()) - {spend.value for spend in some}
+            cases += [
+                _Case(budget, revisions[budget.name].number, one, spend)
+                for spend in (*some, *(Spend(value, Decimal(0), Decimal(0), 0, 0, 0, 0) for value in sorted(gone)))
+            ]
+        return cases
+
+    def _judge(self, cases: Sequence[_Case], marks: Mapping[MarkedValue, Sequence[Mark]], now: datetime) -> _Findings:
+        foreseeing = {case.wanted.key: case.wanted for case in cases if case.budget.foresees}
+        steps = history(self._ask, list(foreseeing.values()))
+        findings = _Findings()
+        for case in cases:
+            foreseen = self._forecast(case, steps, now) if case.wanted.key in steps else None
+            decision = decide(
+                case.budget, case.revision, case.period, case.spend, forecast=foreseen, marks=marks.get(case.key, ()), now=now
+            )
+            if decision.say is not None:
+                findings.announcements.append((case, decision.say, decision.marks))
+            else:
+                findings.silent += decision.marks
+        return findings
+
+    @staticmethod
+    def _forecast(case: _Case, steps: Mapping[tuple[str, datetime], Mapping[str, Steps]], now: datetime) -> Forecast | None:
+        spent = case.spend.of(case.budget.measure)
+        return forecast(case.period, now, spent, steps[case.wanted.key].get(case.spend.value, {}))
+
+    def _say(self, findings: _Findings, now: datetime) -> int:
+        assert self._fence is not None
+        if findings.silent:
+            self._ledger.carry(findings.silent, fence=self._fence)
+        if not findings.announcements:
+            return 0
+        wanted = list({case.wanted.key: case.wanted for case, _, _ in findings.announcements}.values())
+        steps = history(self._ask, wanted)
+        whole = {key: {one.value: one for one in some} for key, some in spends(self._ask, wanted, full=True).items()}
+        silences = self._ledger.silences.active_silences(now)
+        said = 0
+        for case, say, marks in findings.announcements:
+            # Spend may have gone on since the decision: what is told is what was decided on, its coverage what it is now.
+            counts = whole[case.wanted.key].get(case.spend.value, case.spend)
+            spend = replace(
+                case.spend,
+                tokens=counts.tokens,
+                priced_tokens=counts.priced_tokens,
+                calls=counts.calls,
+                priced_calls=counts.priced_calls,
+            )
+            message = budget_message(
+                case.budget, case.period, spend, say, now, forecast=self._forecast(case, steps, now), links=self._links, sql="",
+            )  # fmt: skip
+            said += self._ledger.announce(
+                marks, message, say.channels, now=now, fence=self._fence, not_before=say.not_before, silence=_covering(silences, message.key)
+            )  # fmt: skip
+        return said
+
+    def _prune(self, now: datetime) -> None:
+        if self._pruned is None or now - self._pruned >= _PRUNE_EVERY:
+            self._ledger.prune(now - KEPT)
+            self._pruned = now
+
+
+def _covering(silences: Sequence[Silence], key: Key) -> Silence | None:
+    return next((one for one in silences if one.covers(key)), None)
