@@ -56,10 +56,7 @@ def period_at(spec: PeriodSpec, now: datetime) -> Period:
         return _hour(zone, now)
     day = now.astimezone(zone).date()
     first = _first_day(spec, day)
-    # A zone that sets its clocks back over midnight shows the old date again after the new one has begun, and a date may be
-    # left out: so the instants decide, not the date that the clock shows.
-    while _midnight(zone, first) > now:
-        first = _first_day(spec, first - _DAY)
+    # A clock that is set back over midnight shows the old date again after the new one has begun: instants decide, not dates.
     while (end := _midnight(zone, following := _next_first_day(spec, first))) <= now:
         first = following
     return Period(_midnight(zone, first), end, _label(spec, first, following))
@@ -113,13 +110,12 @@ def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
 
 @lru_cache(maxsize=10_000)
 def _midnight(zone: ZoneInfo, day: date) -> datetime:
-    """The first instant of a date, in UTC; of a date that was left out, the first of the next."""
-    wall = datetime.combine(day, time(), zone)
-    instant = wall.astimezone(UTC)
-    if instant.astimezone(zone).replace(tzinfo=None) == wall.replace(tzinfo=None):
-        return instant
-    # In a gap: the offsets before and after it (fold 0 and 1, PEP 495) give instants after and before the change.
-    return _change(zone, wall.replace(fold=1).astimezone(UTC), instant)
+    """The first instant of a date, in UTC; of a date that was left out, the first of the next.
+
+    Midnights that are skipped are read by the offset before (PEP 495), which gives the instant of the change: since 1970 no zone has
+    skipped one from before it.
+    """
+    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:

@@ -71,6 +71,16 @@ def test_days_where_the_clock_changes(zone: str, now: str, hours: float, start: 
     assert period.end - period.start == hours * HOUR
 
 
+def test_a_date_that_is_shown_again_after_the_next_has_begun() -> None:
+    """In Newfoundland a minute of 7 November went by before the clocks showed the 6th again."""
+    day, hour = PeriodSpec(Unit.DAY, "America/St_Johns"), PeriodSpec(Unit.HOUR, "America/St_Johns")
+    for now in ("2010-11-07T02:30", "2010-11-07T02:31", "2010-11-07T03:29", "2010-11-07T03:30"):
+        assert told(day, now)[0] == "2010-11-07"
+    assert told(day, "2010-11-07T02:29")[0] == "2010-11-06"
+    assert told(hour, "2010-11-07T02:30") == ("2010-11-07 00:00 NDT", "11-07 02:30", "11-07 02:31")
+    assert told(hour, "2010-11-07T02:31") == ("2010-11-06 23:01 NST", "11-07 02:31", "11-07 03:30")
+
+
 def test_a_date_that_never_was() -> None:
     """Samoa went from 29 to 31 December 2011."""
     apia = PeriodSpec(Unit.DAY, "Pacific/Apia")
