@@ -118,7 +118,9 @@ def check_protobuf(data: bytes, limits: Limits) -> Payload:
             spans = _count(request)
             if spans > limits.spans:
                 raise _too_many(spans, limits)
-            if _most_details(data) <= DETAILS_A_SPAN * (spans + 1):
+            most = DETAILS_A_SPAN * (spans + 1)
+            # A detail takes two bytes at least: a payload as small as this can't have many more than are allowed.
+            if len(data) <= 4 * most or _most_details(data) <= most:
                 return Payload(data, spans)
     try:
         sifted = sift(data, limits.spans)

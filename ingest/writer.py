@@ -259,7 +259,7 @@ class Scopes:
 
 def _stream(items: Sequence[Item]) -> Generator[bytes, None, None]:
     """The batch for the engine, in messages of about `_BLOCK_SPANS` spans."""
-    envelopes: list[bytes] = []
+    envelopes: list[tuple[bytes, bytes]] = []
     spans = 0
     for number, item in enumerate(items):
         envelopes.append(
@@ -267,7 +267,7 @@ def _stream(items: Sequence[Item]) -> Generator[bytes, None, None]:
         )
         spans += item.spans
         if spans >= _BLOCK_SPANS or number == len(items) - 1:
-            yield batch(envelopes)
+            yield from batch(envelopes)
             envelopes, spans = [], 0
 
 

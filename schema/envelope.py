@@ -3,7 +3,7 @@
 Envelopes laid end to end are one valid `Batch` message of `otlp.proto`; a stream of those, each after its length, is what ClickHouse decodes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 COLUMNS: Final = (
@@ -28,8 +28,8 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def envelope(payload: bytes, *, tenant: str, received_unix_nano: int, number: int, operator: bool = False) -> bytes:
-    """Wrap one serialised ExportTraceServiceRequest.
+def envelope(payload: bytes, *, tenant: str, received_unix_nano: int, number: int, operator: bool = False) -> tuple[bytes, bytes]:
+    """Wrap one serialised ExportTraceServiceRequest: what goes before it, and itself.
 
     `number` identifies the request inside its batch, so that what is wrong with its spans can be told to its sender;
     `operator` lets the payload name the tenant itself.
@@ -40,9 +40,11 @@ def envelope(payload: bytes, *, tenant: str, received_unix_nano: int, number: in
         + b"\x20" + _varint(number) + (b"\x28\x01" if operator else b"")
         + b"\x1a" + _varint(len(payload))
     )  # fmt: skip
-    return b"\x0a" + _varint(len(head) + len(payload)) + head + payload
+    return b"\x0a" + _varint(len(head) + len(payload)) + head, payload
 
 
-def batch(envelopes: Sequence[bytes]) -> bytes:
-    """One `Batch` of a stream: its length, then its envelopes."""
-    return b"".join((_varint(sum(map(len, envelopes))), *envelopes))
+def batch(envelopes: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """One `Batch` of a stream: its length, then its envelopes, in parts that aren't copied."""
+    parts = [part for parts in envelopes for part in parts]
+    yield _varint(sum(map(len, parts)))
+    yield from parts
