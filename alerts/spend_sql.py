@@ -7,20 +7,18 @@ periods of other time zones have, are asked of the rows. Reading the rows of a m
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from tallystick.attribution.spend import DIMENSIONS
 
-_ARM: Final = "\n".join(
-    line
-    for line in (Path(__file__).parent / "queries" / "spend.sql").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("--")
-)
+_QUERIES: Final = Path(__file__).parent / "queries"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 _PROJECTED: Final = frozenset({"tenant", "customer", "feature", "agent", "team"})
-_ENUMS: Final = frozenset({"entry", "status", "usage_source"})
+ENUMS: Final = frozenset({"entry", "status", "usage_source"})
+"""Dimensions that refuse to be compared with a text that isn't among their values, unless they are made text."""
 _CORRECTION: Final = "entry IN ('reprice', 'trueup', 'allocation')"
 _MANY: Final = 1_000
 """More values than this take the engine longer to look for than the projection's other groups take it."""
@@ -63,6 +61,20 @@ class Bound:
         return f"{{{name}:{kind}}}"
 
 
+@cache
+def _template(name: str) -> str:
+    lines = (_QUERIES / f"{name}.sql").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("--"))
+
+
+def filled(name: str, **parts: str) -> str:
+    """A statement of queries/, with its `/*parts*/`."""
+    text = _template(name)
+    for part, sql in parts.items():
+        text = text.replace(f"/*{part}*/", sql)
+    return text
+
+
 def union(scans: Sequence[Scan], corrections: Scan | None = None) -> tuple[str, dict[str, Any]]:
     """The statement and its values. Columns: the scan's number, seconds since 1970 of the step, the dimensions' values, FIGURES.
 
@@ -96,12 +108,17 @@ def dimension_sql(name: str, bind: Bound) -> str:
     """A dimension as text, of the table `ledger`."""
     if name.startswith("tag:"):
         return f"tags[{bind(name.removeprefix('tag:'), 'String')}]"
-    return f"toString({name})" if name in _ENUMS else DIMENSIONS[name]
+    return f"toString({name})" if name in ENUMS else DIMENSIONS[name]
 
 
 def during(start: datetime, end: datetime, bind: Bound) -> str:
     """The rows of [start, end)."""
-    return f"started_at >= {_instant(start, bind)} AND started_at < {_instant(end, bind)}"
+    return f"started_at >= {instant_sql(start, bind)} AND started_at < {instant_sql(end, bind)}"
+
+
+def instant_sql(instant: datetime, bind: Bound) -> str:
+    """An instant, to the microsecond."""
+    return f"fromUnixTimestamp64Micro({bind((instant - _EPOCH) // timedelta(microseconds=1), 'Int64')}, 'UTC')"
 
 
 def at(seconds: int) -> datetime:
@@ -141,20 +158,15 @@ def _arm(number: int, scan: Scan, step: str, within: str, bind: Bound) -> str:
         if name in scan.only and not (name in _PROJECTED and len(scan.only[name]) > _MANY):
             conditions.append(f"{value} IN {bind(sorted(scan.only[name]), 'Array(String)')}")
     groups = ([] if step == "0" else [step]) + values
-    return (
-        _ARM.replace("/*arm*/", str(number))
-        .replace("/*step*/", step)
-        .replace("/*values*/", ", ".join(values))
-        .replace(
-            "/*figures*/", ", ".join(f"{sql if name in scan.figures else 'NULL'} AS sum_{name}" for name, sql in FIGURES.items())
-        )
-        .replace("/*conditions*/", " AND ".join(conditions))
-        .replace("/*groups*/", f"GROUP BY {', '.join(groups)}" if groups else "")
+    return filled(
+        "spend",
+        arm=str(number),
+        step=step,
+        values=", ".join(values),
+        figures=", ".join(f"{sql if name in scan.figures else 'NULL'} AS sum_{name}" for name, sql in FIGURES.items()),
+        conditions=" AND ".join(conditions),
+        groups=f"GROUP BY {', '.join(groups)}" if groups else "",
     )
-
-
-def _instant(instant: datetime, bind: Bound) -> str:
-    return f"fromUnixTimestamp64Micro({bind((instant - _EPOCH) // timedelta(microseconds=1), 'Int64')}, 'UTC')"
 
 
 def _day(instant: datetime, bind: Bound) -> str:
