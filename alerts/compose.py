@@ -1,6 +1,6 @@
 """The message for an announcement: pure, from what the decision and the queries found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -8,7 +8,8 @@ from typing import Final
 from tallystick.alerts import figures
 from tallystick.alerts.config_budgets import Budget
 from tallystick.alerts.decide import Announcement
-from tallystick.alerts.model import Basis, Driver, Forecast, Kind, Measure, Message, Outlier, Period, Spend, Threshold
+from tallystick.alerts.drivers import Details
+from tallystick.alerts.model import Basis, Forecast, Kind, Measure, Message, Period, Spend, Threshold
 from tallystick.alerts.periods import Unit
 
 _WARNING, _CRITICAL = Decimal(80), Decimal(100)
@@ -26,18 +27,19 @@ def budget_message(
     now: datetime,
     *,
     forecast: Forecast | None,
-    drivers: Sequence[Driver] = (),
-    outliers: Sequence[Outlier] = (),
+    details: Details | None,
     links: Mapping[str, str],
     sql: str,
 ) -> Message:
-    """What is told of a budget's threshold or correction. `forecast` is told where it is known, whatever the threshold is of."""
+    """What is told of a budget's threshold or correction. forecast: told where it is known, whatever the threshold is of. details: None where unknown."""
     spent = spend.of(budget.measure)
     percent = spent / budget.limit * 100
+    # Spend may have gone on since the decision: the figure is what was decided on, its coverage what it is now.
+    priced_share = details.spend.priced_share if details else None
     return Message(
         kind=say.kind,
         key=say.key,
-        title=_title(budget, period, spend, say, now),
+        title=_title(budget, period, spend, say, now, partly=priced_share is not None and priced_share < 1),
         reason=_reason(budget, period, say, now, spent),
         at=now,
         severity=_severity(say),
@@ -48,11 +50,11 @@ def budget_message(
         period=period,
         forecast=forecast,
         burn=_burn(budget.limit, spent, period, now),
-        priced_share=spend.priced_share,
+        priced_share=priced_share,
         scope=_scope(budget, spend.value),
         owners=budget.owners,
-        drivers=tuple(drivers),
-        outliers=tuple(outliers),
+        drivers=details.drivers if details else (),
+        outliers=details.outliers if details else (),
         links=links,
         sql=sql,
     )
@@ -63,7 +65,7 @@ def subject(name: str, value: str) -> str:
     return f"{name} ({value})" if value else name
 
 
-def _title(budget: Budget, period: Period, spend: Spend, say: Announcement, now: datetime) -> str:
+def _title(budget: Budget, period: Period, spend: Spend, say: Announcement, now: datetime, *, partly: bool) -> str:
     who = subject(budget.name, spend.value)
     limit = figures.amount(budget.limit, budget.measure)
     when = _when(budget, period, now)
@@ -75,7 +77,7 @@ def _title(budget: Budget, period: Period, spend: Spend, say: Announcement, now:
     if say.threshold.basis is Basis.FORECAST:
         return f"{who}: on the way to {figures.percent(say.threshold.percent)} of {limit} {when}"
     # Where not everything is priced, the true share is larger.
-    least = "at least " if budget.measure is Measure.COST and (spend.priced_share or 1) < 1 else ""
+    least = "at least " if budget.measure is Measure.COST and partly else ""
     percent = spend.of(budget.measure) / budget.limit * 100
     return f"{who}: {least}{figures.percent(percent)} of {limit} used {when}"
 

@@ -4,21 +4,22 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from tallystick.alerts.behind import sql_behind
 from tallystick.alerts.compose import budget_message
 from tallystick.alerts.config import Config
 from tallystick.alerts.config_budgets import Budget, fingerprint
 from tallystick.alerts.decide import Announcement, decide
+from tallystick.alerts.drivers import Announced, Details, details
 from tallystick.alerts.forecast import forecast
 from tallystick.alerts.lease import EVALUATOR, Fence, Fenced
 from tallystick.alerts.ledger import Ledger, Revision
-from tallystick.alerts.model import Forecast, Key, Mark, Period, Spend
-from tallystick.alerts.periods import PeriodSpec, since
-from tallystick.alerts.silences import Silence
+from tallystick.alerts.model import Forecast, Mark, Period, Spend
+from tallystick.alerts.periods import PeriodSpec, previous, since
 from tallystick.alerts.spend import Ask, Wanted, history, spends
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ LEASE: Final = timedelta(seconds=60)
 
 KEPT: Final = timedelta(days=400)
 """How long marks and deliveries are kept: longer than the longest period, a year."""
+
+_DETAILED: Final = 50
+"""Messages of one tick that tell what drives them: each takes queries of its own."""
 
 _PRUNE_EVERY: Final = timedelta(days=1)
 
@@ -201,32 +205,40 @@ class Evaluator:
             return 0
         wanted = list({case.wanted.key: case.wanted for case, _, _ in findings.announcements}.values())
         steps = history(self._ask, wanted)
-        whole = {key: {one.value: one for one in some} for key, some in spends(self._ask, wanted, full=True).items()}
+        told = self._details([case for case, _, _ in findings.announcements], now)
         silences = self._ledger.silences.active_silences(now)
         said = 0
         for case, say, marks in findings.announcements:
-            # Spend may have gone on since the decision: what is told is what was decided on, its coverage what it is now.
-            counts = whole[case.wanted.key].get(case.spend.value, case.spend)
-            spend = replace(
-                case.spend,
-                tokens=counts.tokens,
-                priced_tokens=counts.priced_tokens,
-                calls=counts.calls,
-                priced_calls=counts.priced_calls,
-            )
             message = budget_message(
-                case.budget, case.period, spend, say, now, forecast=self._forecast(case, steps, now), links=self._links, sql="",
-            )  # fmt: skip
+                case.budget,
+                case.period,
+                case.spend,
+                say,
+                now,
+                forecast=self._forecast(case, steps, now),
+                details=told.get(case.key),
+                links=self._links,
+                sql=sql_behind(case.wanted, case.spend.value),
+            )
+            silence = next((one for one in silences if one.covers(message.key)), None)
             said += self._ledger.announce(
-                marks, message, say.channels, now=now, fence=self._fence, not_before=say.not_before, silence=_covering(silences, message.key)
-            )  # fmt: skip
+                marks, message, say.channels, now=now, fence=self._fence, not_before=say.not_before, silence=silence
+            )
         return said
+
+    def _details(self, cases: Sequence[_Case], now: datetime) -> dict[MarkedValue, Details]:
+        """Of the dearest. A message without them is better than none: whatever goes wrong here is logged, and they are left out."""
+        dearest = sorted(cases, key=lambda case: -case.spend.cost)[:_DETAILED]
+        announced = [
+            Announced(case.wanted, case.spend.value, previous(case.budget.periods, case.period)) for case in dearest
+        ]  # fmt: skip
+        try:
+            return dict(zip((case.key for case in dearest), details(self._ask, announced, now), strict=True))
+        except Exception:
+            log.exception("what drives %d budgets can't be told", len(dearest))
+            return {}
 
     def _prune(self, now: datetime) -> None:
         if self._pruned is None or now - self._pruned >= _PRUNE_EVERY:
             self._ledger.prune(now - KEPT)
             self._pruned = now
-
-
-def _covering(silences: Sequence[Silence], key: Key) -> Silence | None:
-    return next((one for one in silences if one.covers(key)), None)
