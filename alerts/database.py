@@ -1,6 +1,6 @@
 """Where the alert ledger lives: a SQLite file or PostgreSQL. Opening, transactions, and what can go wrong with either."""
 
-import logging
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,6 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from tallystick.alerts.migrations import UnknownRevision, upgrade
 
-_log = logging.getLogger(__name__)
 _OUR_FAULT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
 _POSTGRESQL = {"postgres", "postgresql", "postgresql+psycopg"}
 
@@ -156,15 +155,14 @@ def _sqlite(address: URL, busy_s: float) -> Engine:
 
 
 def _write_ahead(connection: Any, busy_s: float) -> None:
-    """Readers beside a writer. The mode stays with the file; while another process sets it, SQLite fails without waiting."""
-    for waited in range(max(1, round(busy_s * 20))):
+    """Readers beside a writer. The mode stays with the file; where another process writes before it is set, SQLite fails without waiting."""
+    end = time.monotonic() + busy_s
+    while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except Exception as error:
-            if "locked" not in str(error):
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
-            _log.debug("waiting for another process to open the alert ledger (%d)", waited)
             time.sleep(0.05)
         else:
             return
-    connection.execute("PRAGMA journal_mode = WAL")

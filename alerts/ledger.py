@@ -60,16 +60,16 @@ class Ledger:
 
     def revise(self, subject: str, fingerprint: str, definition: str, now: datetime, author: str) -> int:
         """The number of the present revision: a new one, unless its fingerprint is the last one's. Going back to an older definition is new, too."""
-        last = self.latest().get(subject)
-        while last is None or last.fingerprint != fingerprint:
+        while (last := self.latest().get(subject)) is None or last.fingerprint != fingerprint:
+            number = last.number + 1 if last else 1
             new = {
-                "subject": subject, "revision": last.number + 1 if last else 1, "fingerprint": fingerprint,
-                "definition": definition, "author": author, "at": now,
+                "subject": subject, "revision": number, "fingerprint": fingerprint, "definition": definition, "author": author, "at": now,
             }  # fmt: skip
             with self._database.write() as connection:
-                # Where another process was faster, its revision is looked at.
-                connection.execute(insert_new(connection, REVISIONS).values(new))
-            last = self.latest()[subject]
+                entered = connection.scalar(insert_new(connection, REVISIONS).values(new).returning(REVISIONS.c.revision))
+            if entered == number:
+                return number
+            # Another process was faster: look at its revision.
         return last.number
 
     def latest(self) -> dict[str, Revision]:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -134,6 +135,27 @@ def test_marks_are_read_again_when_they_change(ledger: Ledger, fence: Fence) -> 
     assert len(ledger.marks([MARCH, april])) == 4
 
 
+def test_marks_are_read_again_when_as_many_come_as_go(ledger: Ledger, fence: Fence) -> None:
+    days = [MARCH + n * D for n in range(3)]
+    for day in days[:2]:
+        announce(ledger, fence, key(start=day))
+    assert {start for _, start, _ in ledger.marks(days)} == set(days[:2])
+    announce(ledger, fence, key(start=days[2]))
+    ledger.prune(NOW + S)
+    assert {start for _, start, _ in ledger.marks(days)} == set(days[1:])
+    assert {start for _, start, _ in ledger.marks(days[2:])} == {days[2]}
+    ledger.carry([mark(key(start=MARCH - D), said=False, at=NOW - D)], fence=fence)
+    assert len(ledger.marks([MARCH - D, *days])) == 3
+    ledger.prune(NOW)
+    assert len(ledger.marks([MARCH - D, *days])) == 2
+
+
+def test_marks_of_other_periods_are_other_marks(ledger: Ledger, fence: Fence) -> None:
+    announce(ledger, fence, key())
+    assert len(ledger.marks([MARCH])) == 1
+    assert ledger.marks([MARCH - D]) == ledger.marks([MARCH + D]) == ledger.marks([]) == {}
+
+
 ODD = ["", "Ünïcödé", "nul\0", "\\0", "\\", "\\\0\\", "a'b\"; DROP TABLE alert_marks --", "\u202eRTL", "🦜" * 256, "%s", " "]
 
 
@@ -173,7 +195,7 @@ def test_times_are_exact_and_aware(ledger: Ledger, fence: Fence) -> None:
         announce(ledger, fence, key("actual:100", start=start.replace(tzinfo=None)))
 
 
-@given(st.text())
+@given(st.text() | st.text("\0\\0a"))
 def test_names_come_back(text: str) -> None:
     dialect = sa.create_engine("sqlite://").dialect
     kept = Name().process_bind_param(text, dialect)
@@ -327,12 +349,14 @@ def test_revisions(ledger: Ledger) -> None:
     assert ledger.history("nobody") == []
 
 
-def test_revisions_of_two_at_once(url: str) -> None:
+def test_revisions_of_several_at_once(url: str) -> None:
     with Ledger(url) as one, Ledger(url) as two, ThreadPoolExecutor(8) as pool:
-        for fingerprint in "abcde":
-            numbers = pool.map(lambda of: of.revise("acme", fingerprint, "{}", NOW, ""), [one, two] * 4)  # noqa: B023
-            assert len(set(numbers)) == 1
-        assert [found.number for found in one.history("acme")] == [1, 2, 3, 4, 5]
+        same = pool.map(lambda of: of.revise("acme", "a", "{}", NOW, ""), [one, two] * 4)
+        assert set(same) == {1}
+        numbers = dict(zip("bcdefghi", pool.map(lambda of: one.revise("acme", of, "{}", NOW, ""), "bcdefghi"), strict=True))
+        history = {found.fingerprint: found.number for found in two.history("acme")}
+        assert history == {"a": 1, **numbers}
+        assert sorted(history.values()) == [*range(1, 10)]
 
 
 # What is delivered
@@ -371,6 +395,20 @@ def test_threads_are_a_conversations_own(ledger: Ledger, fence: Fence) -> None:
         ledger.deliveries.sent(delivery, None, NOW)
     assert found == dict(zip(later, ["ts-1", None, None, "ts-1"], strict=True))
     assert claimed(ledger, channel="pager").thread is None
+
+
+def test_a_thread_that_was_begun_anew_goes_on(ledger: Ledger, fence: Fence) -> None:
+    for percent, thread in [(50, "ts-1"), (80, "ts-2"), (100, None)]:
+        announce(ledger, fence, key(f"actual:{percent}"))
+        delivery = claimed(ledger)
+        ledger.deliveries.sent(delivery, thread, NOW)
+    assert delivery.thread == "ts-2"
+
+
+def test_a_channel_named_twice_is_told_once(ledger: Ledger, fence: Fence) -> None:
+    announce(ledger, fence, key(), ["team", "team"])
+    announce(ledger, fence, key("actual:100"), [])
+    assert waiting(ledger) == 1
 
 
 def test_an_unsettled_claim_is_due_again(ledger: Ledger, fence: Fence) -> None:
@@ -464,6 +502,9 @@ def test_unknown_channels_are_refused_in_time(ledger: Ledger, fence: Fence) -> N
     assert (gone.refused, gone.last_error_at, team.pending) == (1, NOW + S, 1)
     assert "no channel gone" in (gone.last_error or "")
     assert ledger.deliveries.refuse_unknown([], NOW + S, NOW + S) == 1
+    # Also what was announced by a clock that has been set back since.
+    announce(ledger, fence, key("actual:100"), ["gone"], now=NOW + D)
+    assert ledger.deliveries.refuse_unknown([], NOW, NOW + S) == 1
 
 
 def test_status(ledger: Ledger, fence: Fence) -> None:
@@ -742,6 +783,18 @@ def test_a_locked_file(tmp_path: Path) -> None:
         other.execute("ROLLBACK")
         other.close()
         assert announce(ledger, fence, key())
+
+
+def test_a_file_that_another_process_is_creating(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "alerts.db", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE notes (note)")
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO notes VALUES ('')")
+    with pytest.raises(LedgerDown, match="locked"):
+        Ledger(default_url(tmp_path), busy_s=0.1)
+    threading.Timer(0.3, other.execute, ["COMMIT"]).start()
+    Ledger(default_url(tmp_path), busy_s=20).close()
+    other.close()
 
 
 def test_a_server_that_is_down_for_a_while() -> None:
