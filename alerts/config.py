@@ -83,7 +83,7 @@ class _Loading:
     def __init__(self, document: Document, folder: Path) -> None:
         self._document = document
         self._folder = folder
-        self._problems = [document.problem(loc, text, at_key=True) for loc, text in document.problems.items()]
+        self._problems = [*document.problems.values()]
         self._channels: dict[str, ChannelConfig] = {}
         self._names: dict[str, int] = {}
 
@@ -249,25 +249,27 @@ def _named_channels(loc: Loc, notify: object) -> Iterator[tuple[Loc, str]]:
 
 def _advice(detail: ErrorDetails, kind: type[BaseModel]) -> str:
     """What to write instead, without what was written."""
-    field_name = next((step for step in reversed(detail["loc"]) if isinstance(step, str)), "")
-    match detail["type"]:
-        case "extra_forbidden":
-            part = QuietHours if "quiet_hours" in detail["loc"][:-1] else kind
-            known = [one.alias or name for name, one in part.model_fields.items()]
-            return f"unknown field; {did_you_mean(field_name, known)}"
-        case "missing":
-            hint = _HINTS.get(field_name, "")
-            return f"is missing{f': {hint}' if hint else ''}"
-        case "string_pattern_mismatch":
-            return _HINTS.get(field_name, "has characters that it can't have")
-        case "enum" | "literal_error":
-            return f"write {detail.get('ctx', {}).get('expected', 'another')}"
-        case "none_required" | "string_type" if field_name in _HINTS:
-            return _HINTS[field_name]
-    text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return text.replace("should be a valid string", "write a text").replace("should be", "must be")
+    name = next((step for step in reversed(detail["loc"]) if isinstance(step, str)), "")
+    problem = detail["type"]
+    if problem == "extra_forbidden":
+        part = QuietHours if "quiet_hours" in detail["loc"][:-1] else kind
+        return f"unknown field; {did_you_mean(name, [one.alias or field for field, one in part.model_fields.items()])}"
+    if problem == "missing":
+        return f"is missing: {_HINTS[name]}" if name in _HINTS else "is missing"
+    if problem in {"string_pattern_mismatch", "string_type", "tuple_type"} and name in _HINTS:
+        return _HINTS[name]
+    if problem in {"enum", "literal_error"}:
+        return f"write {detail.get('ctx', {}).get('expected', 'another')}"
+    return _PLAINER.get(problem) or detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
 
 
+_PLAINER: Final = {
+    "string_pattern_mismatch": "has characters that it can't have",
+    "string_type": "write a text",
+    "tuple_type": "write a list",
+    "model_type": "write a mapping",
+    "too_short": "write at least one",
+}
 _HINTS: Final = {
     "name": "write a name, without control characters or spaces around it",
     "amount": "write a number above 0",
@@ -275,6 +277,7 @@ _HINTS: Final = {
     "notify": "write channels, `[team]`, or `[]` for what is only shown",
     "currency": "write three capital letters such as EUR",
     "url": "write an address that begins with https://",
+    "owners": "write names",
     "to": "write an e-mail address",
     "from": "write an e-mail address",
 }

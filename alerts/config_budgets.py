@@ -83,9 +83,7 @@ class Budget(Part):
     scope: Scope = Field(default_factory=dict)
     each: Dimension | None = None
     """One budget for each value of this dimension."""
-    thresholds: Annotated[tuple[ThresholdField, ...], Field(min_length=1)] = (
-        Threshold(Decimal(50)), Threshold(Decimal(80)), Threshold(Decimal(100)),
-    )  # fmt: skip
+    thresholds: tuple[ThresholdField, ...] = (Threshold(Decimal(50)), Threshold(Decimal(80)), Threshold(Decimal(100)))
     minimum: Annotated[Number, Field(ge=0)] = Decimal(0)
     """Nothing is said while less than this is spent; in the amount's unit."""
     correction_percent: Share = Decimal(5)
@@ -106,7 +104,9 @@ class Budget(Part):
     @field_validator("exchange_rate")
     @classmethod
     def _convertible(cls, rate: Decimal | None, info: ValidationInfo) -> Decimal | None:
-        currency = info.data.get("currency", "USD")
+        currency = info.data.get("currency")
+        if currency is None:
+            return rate
         if currency != "USD" and rate is None:
             raise ValueError(f"is missing: add `exchange_rate`, the price of one {currency} in USD")
         if currency == "USD" and rate is not None and rate != 1:
@@ -133,6 +133,8 @@ class Budget(Part):
     @field_validator("thresholds")
     @classmethod
     def _in_order(cls, thresholds: tuple[Threshold, ...]) -> tuple[Threshold, ...]:
+        if not thresholds:
+            raise ValueError("write at least one")
         for basis in Basis:
             percents = [one.percent for one in thresholds if one.basis is basis]
             if percents != sorted(set(percents)):

@@ -87,7 +87,7 @@ def _zone(value: object) -> str:
 
 @cache
 def _zones() -> dict[str, str]:
-    return {name.casefold(): name for name in available_timezones()}
+    return {name.casefold(): name for name in sorted(available_timezones())}
 
 
 def _dimension(value: object) -> str:

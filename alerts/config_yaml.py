@@ -48,7 +48,7 @@ class Document:
 
     file: str
     value: Any = None
-    problems: dict[Loc, str] = field(default_factory=dict)
+    problems: dict[Loc, Problem] = field(default_factory=dict)
     """Keys that stand twice, variables that aren't set."""
     _places: dict[Loc, yaml.Mark] = field(default_factory=dict)
     _keys: dict[Loc, yaml.Mark] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class _Reader:
             return [self.value(item, (*loc, index)) for index, item in enumerate(node.value)]
         if node.tag == "tag:yaml.org,2002:null":
             return None
-        return self._fill(node.value, loc) if self._filled(loc) else node.value
+        return self._fill(node, loc) if self._filled(loc) else node.value
 
     def _mapping(self, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
         seen: dict[str, int] = {}
@@ -117,8 +117,7 @@ class _Reader:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key.start_mark)
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge" and self._filled(loc):
-                text = f"stands here twice, first in line {seen[key.value]}: keep one"
-                self._document.problems[(*loc, key.value)] = text
+                self._report((*loc, key.value), key, f"stands here twice, first in line {seen[key.value]}: keep one")
             seen[key.value] = key.start_mark.line + 1
         self._loader.flatten_mapping(node)
         value = {}
@@ -127,13 +126,17 @@ class _Reader:
             value[key.value] = self.value(item, (*loc, key.value))
         return value
 
-    def _fill(self, text: str, loc: Loc) -> str:
-        for name in _VARIABLE.findall(text):
+    def _fill(self, node: yaml.Node, loc: Loc) -> str:
+        for name in _VARIABLE.findall(node.value):
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                self._document.problems[loc] = "names no environment variable: write ${NAME}, in letters, digits and _"
+                self._report(loc, node, "names no environment variable: write ${NAME}, in letters, digits and _")
             elif name not in self._environ:
-                self._document.problems[loc] = f"the environment variable `{name}` isn't set"
-        return _VARIABLE.sub(lambda found: self._environ.get(found[1], ""), text)
+                self._report(loc, node, f"the environment variable `{name}` isn't set")
+        return _VARIABLE.sub(lambda found: self._environ.get(found[1], ""), node.value)
+
+    def _report(self, loc: Loc, node: yaml.Node, text: str) -> None:
+        mark = node.start_mark
+        self._document.problems[loc] = Problem(self._document.file, mark.line + 1, mark.column + 1, _dotted(loc), text)
 
 
 def _dotted(loc: Loc) -> str:
