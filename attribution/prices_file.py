@@ -227,7 +227,7 @@ def load_prices_file(path: Path) -> UserPrices:
     """`load_prices` of a YAML file, with line numbers in the messages. Raises `PriceFileError`, `OSError`."""
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        repeated = list(_repeated_keys(root))
+        repeated = list(_repeated_keys(root, within="prices"))
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -284,15 +284,16 @@ def _line(root: Any, loc: Loc) -> int | None:
     return line
 
 
-def _repeated_keys(node: Any) -> Any:
-    """(key, line) of mapping keys that YAML would silently let the last one win of."""
+def _repeated_keys(node: Any, within: str | None = None) -> Any:
+    """(key, line) of mapping keys that YAML would silently let the last one win of. within: of deeper keys, only those of this part."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
             if key.value in seen:
                 yield key.value, key.start_mark.line + 1
             seen.add(key.value)
-            yield from _repeated_keys(value)
+            if within in {None, key.value}:
+                yield from _repeated_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             yield from _repeated_keys(item)

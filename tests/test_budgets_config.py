@@ -30,7 +30,7 @@ from tallystick.alerts.config_rules import AnomalyRule, Figure, LatencyRule, NoD
 from tallystick.alerts.config_yaml import ConfigError
 from tallystick.alerts.model import Basis, Measure, Threshold
 from tallystick.alerts.periods import PeriodSpec, Unit
-from tallystick.attribution.prices_file import load_prices_file
+from tallystick.attribution.prices_file import PriceFileError, load_prices_file
 
 HOOK = "https://hooks.slack.com/services/T0/B0/s3cret"
 
@@ -89,6 +89,16 @@ def test_the_same_file_has_prices(tmp_path: Path) -> None:
     config = load_config(path, {"SLACK_WEBHOOK_URL": HOOK})
     assert (len(config.budgets), config.problems) == (2, ())
     assert len(load_prices_file(path).models) == 1
+
+
+def test_a_budget_that_is_wrong_does_not_stop_the_prices(tmp_path: Path) -> None:
+    path = tmp_path / "tallystick.yaml"
+    path.write_text("budgets: [{name: a, name: b}]\nprices: {models: [{model: own, per_request: 1}]}\n")
+    assert len(load_prices_file(path).models) == 1
+    assert load_config(path, {}).budgets == ()
+    path.write_text("prices: {models: [{model: own, model: other, per_request: 1}]}\n")
+    with pytest.raises(PriceFileError, match="`model` is there twice"):
+        load_prices_file(path)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}", "prices:\nchannels:\nbudgets:\nrules:\n"])
