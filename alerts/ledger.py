@@ -10,6 +10,8 @@ from sqlalchemy import delete, func, select, tuple_, update
 
 from tallystick.alerts import deliveries, lease
 from tallystick.alerts.database import Database
+from tallystick.alerts.definitions import Definitions
+from tallystick.alerts.journal import Journal
 from tallystick.alerts.lease import EVALUATOR, Fence
 from tallystick.alerts.model import Key, Mark, Message
 from tallystick.alerts.silences import Silence, Silences
@@ -37,7 +39,7 @@ class Tick:
 
 
 class Ledger:
-    """One database, from any thread. `deliveries`, `leases` and `silences` are its other parts.
+    """One database, from any thread. `deliveries`, `leases`, `silences`, `definitions` and `journal` are its other parts.
 
     url: see `Database`, which also tells what opening raises. Every method raises LedgerDown.
     """
@@ -47,6 +49,8 @@ class Ledger:
         self.deliveries = deliveries.Deliveries(self._database)
         self.leases = lease.Leases(self._database)
         self.silences = Silences(self._database)
+        self.definitions = Definitions(self._database)
+        self.journal = Journal(self._database)
         self._last_read: tuple[object, Mapping[tuple[str, datetime, str], tuple[Mark, ...]]] = (None, {})
 
     def __enter__(self) -> Self:

@@ -198,6 +198,19 @@ ACKNOWLEDGEMENTS = Table(
     sqlite_autoincrement=True,
 )
 
+DEFINITIONS = Table(
+    "alert_definitions",
+    METADATA,
+    Column("id", _Number, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("subject", Name, nullable=False),
+    Column("body", Text),
+    Column("author", Name, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("alert_definitions_subject", "kind", "subject"),
+    sqlite_autoincrement=True,
+)
+
 
 def insert_new(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """An INSERT that leaves rows alone that exist."""
