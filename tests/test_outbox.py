@@ -19,7 +19,7 @@ from postgres import fresh_url
 
 from tallystick.alerts import outbox as module
 from tallystick.alerts.channels import Refused, Retry, Sent
-from tallystick.alerts.database import default_url
+from tallystick.alerts.database import LedgerDown, default_url
 from tallystick.alerts.deliveries import CLAIM, ChannelStatus, State
 from tallystick.alerts.ledger import Ledger
 from tallystick.alerts.model import Message
@@ -196,6 +196,26 @@ def test_a_ledger_that_is_locked_while_sending(tmp_path: Path, ledger: Ledger) -
     other.close()
 
 
+def test_a_ledger_that_doesnt_come_back(tmp_path: Path, ledger: Ledger) -> None:
+    """Settling is tried for as long as the claim lasts; then the message is sent again."""
+    announce_all(ledger, "a")
+    other = sqlite3.connect(tmp_path / "alerts.db", isolation_level=None)
+    team = Recorder("team", 0.0, lambda: other.execute("BEGIN IMMEDIATE"))
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        assert sum(waits) < CLAIM.total_seconds()
+
+    outbox = Outbox(ledger, {"team": team}, sleep=sleep)
+    with pytest.raises(LedgerDown, match="locked"):
+        outbox.deliver_due(NOW)
+    assert len(waits) > 10
+    other.close()
+    assert outbox.deliver_due(NOW + CLAIM) == Counter({State.SENT: 1})
+    assert len(team.sent) == 2
+
+
 # Killed
 
 
@@ -336,35 +356,76 @@ def test_stopping_sends_what_is_due(ledger: Ledger) -> None:
 
 
 def test_stopping_has_a_limit(ledger: Ledger) -> None:
-    """A channel with hours to go, and one that asked to be left alone, don't hold up the end."""
-    announce_all(ledger, *"abcde", channels=("slow", "failing"))
-    tried = threading.Event()
+    announce_all(ledger, *"abcde")
+    began = threading.Event()
+    slow = Recorder("team", 3600.0, began.set)
+    outbox = Outbox(ledger, {"team": slow}, clock=lambda: NOW)
+    outbox.start()
+    assert began.wait(20)
+    assert outbox.stop(limit_s=0.2)
+    assert len(slow.sent) == 1
+
+
+def test_a_channel_that_asked_for_time(ledger: Ledger) -> None:
+    """It gets none of the other messages either, and stopping doesn't wait for it."""
+    announce_all(ledger, *"abcde")
+    tried, tried_again = threading.Event(), threading.Event()
 
     def fail() -> None:
         tried.set()
         raise Retry("429", 3600.0)
 
-    began = threading.Event()
-    slow, failing = Recorder("slow", 3600.0, began.set), Recorder("failing", 0.0, fail)
-    outbox = Outbox(ledger, {"slow": slow, "failing": failing}, clock=lambda: NOW)
+    outbox = Outbox(ledger, {"team": Recorder("team", 0.0, fail, tried_again.set)}, clock=lambda: NOW)
     outbox.start()
     assert tried.wait(20)
-    assert began.wait(20)
-    assert outbox.stop(limit_s=0.5)
-    assert (len(slow.sent), len(failing.ids)) == (1, 1)
+    assert not tried_again.wait(0.2)
+    stopping = threading.Thread(target=outbox.stop, args=(3600.0,), daemon=True)
+    stopping.start()
+    stopping.join(20)
+    assert not stopping.is_alive()
 
 
 def test_waking(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is announced leaves at once, not when the next look is due."""
+    """What is announced leaves at once, not when the next look is due; and nobody looks all the time."""
     monkeypatch.setattr(module, "_POLL_S", 3600.0)
     delivered = threading.Semaphore(0)
-    outbox = Outbox(ledger, {"team": Recorder("team", 0.0, *[delivered.release] * 2)}, clock=lambda: NOW)
+    looks = itertools.count()
+
+    def clock() -> datetime:
+        next(looks)
+        return NOW
+
+    outbox = Outbox(ledger, {"team": Recorder("team", 0.0, *[delivered.release] * 2)}, clock=clock)
     outbox.start()
     for subject in "ab":
         announce_all(ledger, subject)
         outbox.wake()
         assert delivered.acquire(timeout=20)
+    threading.Event().wait(0.3)
     assert outbox.stop(limit_s=20)
+    assert next(looks) < 15
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_thread_outlives_what_nobody_foresaw(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    announce_all(ledger, "a")
+    claim, delivered = ledger.deliveries.claim, threading.Event()
+    errors: list[Exception] = [KeyError("geheim")]
+
+    def faulty(channel: str, worker: str, now: datetime) -> object:
+        if errors:
+            raise errors.pop()
+        return claim(channel, worker, now)
+
+    monkeypatch.setattr(ledger.deliveries, "claim", faulty)
+    outbox = Outbox(ledger, {"team": Recorder("team", 0.0, delivered.set)}, clock=lambda: NOW)
+    outbox.start()
+    assert delivered.wait(20)
+    assert outbox.stop(limit_s=20)
+    assert "KeyError" in caplog.text
+    assert "geheim" not in caplog.text
 
 
 @pytest.mark.usefixtures("quick")
