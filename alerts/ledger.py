@@ -149,6 +149,28 @@ class Ledger:
         self._last_read = (version, marks)
         return marks
 
+    def standing(self, subjects: Collection[str], *, over: str) -> Mapping[str, tuple[Mark, ...]]:
+        """By subject, what was said and isn't over: no mark of the same key ends it, whose name is the mark's and `over`."""
+        end = MARKS.alias()
+        ended = (
+            select(end.c.id)
+            .where(
+                end.c.subject == MARKS.c.subject,
+                end.c.revision == MARKS.c.revision,
+                end.c.period_start == MARKS.c.period_start,
+                end.c.value == MARKS.c.value,
+                end.c.mark == MARKS.c.mark + over,
+            )
+            .exists()
+        )
+        of_these = MARKS.c.subject.in_(subjects) & ~MARKS.c.mark.endswith(over, autoescape=True) & ~ended
+        found: dict[str, list[Mark]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(select(*_KEY, *_REST).where(of_these).order_by(MARKS.c.id)):
+                start, subject, value, revision, mark, *rest = row
+                found.setdefault(subject, []).append(Mark(Key(subject, revision, start, value, mark), *rest))
+        return {subject: tuple(some) for subject, some in found.items()}
+
     def ticked(self, now: datetime, duration: timedelta, fence: Fence) -> None:
         """An evaluation is finished. Raises Fenced."""
         values = {"at": now, "duration_us": duration // timedelta(microseconds=1), "fence": fence.number}

@@ -21,6 +21,7 @@ from tallystick.alerts.ledger import Ledger, Revision
 from tallystick.alerts.model import Forecast, Mark, Period, Spend
 from tallystick.alerts.periods import PeriodSpec, previous, since
 from tallystick.alerts.spend import Ask, Wanted, history, spends
+from tallystick.alerts.watch import Watch, rule_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ MarkedValue = tuple[str, datetime, str]
 
 @dataclass(frozen=True)
 class Ticked:
-    """What one evaluation did. judged: budgets' values in their periods, and rules' values; said: messages entered."""
+    """What one evaluation did. judged: budgets' values in their periods, and rules; said: messages entered."""
 
     at: datetime
     duration: timedelta
@@ -85,6 +86,7 @@ class Evaluator:
     def __init__(self, ledger: Ledger, ask: Ask, config: Config, *, holder: str, author: str, page: str | None = None) -> None:
         self._ledger, self._ask, self._holder, self._author = ledger, ask, holder, author
         self._links = {"Costs": page} if page else {}
+        self._watch = Watch(ledger, ask, self._links)
         self._config = config
         self._revisions: dict[str, Revision] | None = None
         self._fence: Fence | None = None
@@ -108,6 +110,7 @@ class Evaluator:
             cases = self._cases(wanted, revisions, marks)
             findings = self._judge(cases, marks, now)
             said = self._say(findings, now)
+            looked, found = self._watch.look(config.rules, revisions, now, self._fence)
             duration = timedelta(seconds=elapsed() - began)
             self._ledger.ticked(now, duration, self._fence)
             self._prune(now)
@@ -115,7 +118,7 @@ class Evaluator:
             log.info("another evaluator has taken over")
             self._fence = None
             return None
-        return Ticked(now, duration, len(cases), said)
+        return Ticked(now, duration, len(cases) + looked, said + found)
 
     def release(self, now: datetime) -> None:
         """Let another replica take over at once."""
@@ -129,15 +132,16 @@ class Evaluator:
         return self._fence is not None
 
     def _revised(self, now: datetime) -> Mapping[str, Revision]:
-        """The present revision of each budget; a definition that changed gets a new one."""
+        """The present revision of each budget and rule; a definition that changed gets a new one."""
         if self._revisions is None:
             known = self._ledger.latest()
-            for budget in self._config.budgets:
-                present, mark = known.get(budget.name), fingerprint(budget)
+            defined = [(one, fingerprint(one)) for one in self._config.budgets]
+            for one, mark in (*defined, *((rule, rule_fingerprint(rule)) for rule in self._config.rules)):
+                present = known.get(one.name)
                 if present is None or present.fingerprint != mark:
-                    definition = json.dumps(budget.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-                    number = self._ledger.revise(budget.name, mark, definition, now, self._author)
-                    known[budget.name] = Revision(budget.name, number, mark, definition, self._author, now)
+                    definition = json.dumps(one.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+                    number = self._ledger.revise(one.name, mark, definition, now, self._author)
+                    known[one.name] = Revision(one.name, number, mark, definition, self._author, now)
             self._revisions = known
         return self._revisions
 
