@@ -5,14 +5,15 @@ What is wrong in one budget keeps that one out, not the others. Reference: docs/
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from tallystick.alerts.channels.open import BadChannel
 from tallystick.alerts.config_budgets import Budget
 from tallystick.alerts.config_channels import (
     ChannelConfig,
@@ -33,7 +34,7 @@ from tallystick.alerts.config_rules import (
     Rule,
     UnpricedRule,
 )
-from tallystick.alerts.config_yaml import ConfigError, Document, Loc, Problem, read
+from tallystick.alerts.config_yaml import ConfigError, Document, Loc, Problem, document_of, read
 
 _SECTIONS: Final = ("prices", "channels", "budgets", "rules")
 _CHANNELS: Final[Mapping[str, type[ChannelConfig]]] = {
@@ -49,6 +50,16 @@ _CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 @dataclass(frozen=True)
+class Declared:
+    """What a file names, also what of it can't be used: budgets made by API have to fit to it. Channels and names have their place: `line 3`."""
+
+    channels: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Of budgets and rules."""
+    exchange_rates: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Config:
     """What can be used of a configuration, and what keeps the rest out. Warnings keep nothing out."""
 
@@ -57,17 +68,51 @@ class Config:
     rules: tuple[Rule, ...] = ()
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    declared: Declared = field(default_factory=Declared, repr=False)
 
 
-def load_config(source: str | Path, environ: Mapping[str, str]) -> Config:
+def load_config(
+    source: str | Path, environ: Mapping[str, str], *, open_channel: Callable[[str, ChannelConfig], object] = lambda *_: None
+) -> Config:
     """Of a text or a file. Every problem is found at once, and what has none is loaded.
 
     A channel that can't be used is left out of `notify`; a budget that nobody would hear of without it is left out with it.
+    open_channel: is called with each channel that is well formed, and raises BadChannel if it can't be used all the same.
     Raises ConfigError where no part can be told from another, OSError.
     """
     text, file, folder = (source, "configuration", Path()) if isinstance(source, str) else _opened(source)
     document = read(text, file, environ, filled=lambda loc: loc[:1] != ("prices",))
-    return _Loading(document, folder).config()
+    return _Loading(document, folder, open_channel).config()
+
+
+def with_budgets(config: Config, made: Mapping[str, str]) -> Config:
+    """The configuration and budgets made by API, by name as JSON. What doesn't fit to the file, such as a name that it has, is a problem."""
+    budgets, problems, warnings = list(config.budgets), list(config.problems), list(config.warnings)
+    same = {_counted(budget): budget.name for budget in config.budgets}
+    for name, body in made.items():
+        budget, found = made_budget(config, name, json.loads(body))
+        problems += found
+        if budget is not None:
+            budgets.append(budget)
+            if (other := same.setdefault(_counted(budget), name)) != name:
+                text = f"counts the same spend over the same periods as the budget {other}"
+                warnings.append(Problem(_made(name), 0, 0, "", text))
+    return replace(config, budgets=tuple(budgets), problems=tuple(problems), warnings=tuple(warnings))
+
+
+def made_budget(config: Config, name: str, body: Mapping[str, Any]) -> tuple[Budget | None, tuple[Problem, ...]]:
+    """A budget made by API, as far as it can be used beside the configuration, and all that is wrong with it."""
+    try:
+        document = document_of({**body, "name": name}, _made(name))
+    except ConfigError as error:
+        return None, error.problems
+    loading = _Loading(document, Path(), lambda *_: None, config)
+    found = loading.budget((), document.value)
+    return (found[1] if found else None), tuple(sorted(loading.problems))
+
+
+def _made(name: str) -> str:
+    return f"budget {name} made by API"
 
 
 def _opened(path: Path) -> tuple[str, str, Path]:
@@ -80,12 +125,16 @@ def _opened(path: Path) -> tuple[str, str, Path]:
 class _Loading:
     """One reading of a document; problems gather as parts are looked at."""
 
-    def __init__(self, document: Document, folder: Path) -> None:
+    def __init__(
+        self, document: Document, folder: Path, open_channel: Callable[[str, ChannelConfig], object], beside: Config | None = None
+    ) -> None:
         self._document = document
         self._folder = folder
-        self._problems = [*document.problems.values()]
-        self._channels: dict[str, ChannelConfig] = {}
-        self._names: dict[str, int] = {}
+        self._open_channel = open_channel
+        self.problems = [*document.problems.values()]
+        self._channels: dict[str, ChannelConfig] = dict(beside.channels) if beside else {}
+        declared = beside.declared if beside else self._declared()
+        self._names, self._named, self._rates = dict(declared.names), declared.channels, declared.exchange_rates
 
     def config(self) -> Config:
         content = self._document.value
@@ -96,18 +145,33 @@ class _Loading:
         for name in content.keys() - set(_SECTIONS):
             self._report((name,), f"unknown section; {did_you_mean(name, list(_SECTIONS))}", at_key=True)
         self._load_channels(content.get("channels"))
-        budgets = [budget for loc, part in self._parts("budgets") if (budget := self._budget(loc, part))]
+        budgets = [budget for loc, part in self._parts("budgets") if (budget := self.budget(loc, part))]
         rules = [rule for loc, part in self._parts("rules") if (rule := self._rule(loc, part))]
         return Config(
             self._channels,
             tuple(budget for _, budget in budgets),
             tuple(rules),
-            tuple(sorted(self._problems)),
+            tuple(sorted(self.problems)),
             tuple(sorted(self._overlaps(budgets))),
+            Declared(self._named, self._names, self._rates),
         )
 
+    def _declared(self) -> Declared:
+        """Of the document; names are added as its parts are looked at."""
+        content: dict[str, Any] = self._document.value if isinstance(self._document.value, dict) else {}
+        channels, prices = content.get("channels"), content.get("prices")
+        rates = prices.get("exchange_rates") if isinstance(prices, dict) else None
+        return Declared(
+            {name: self._place(("channels", name)) for name in channels} if isinstance(channels, dict) else {},
+            {},
+            rates if isinstance(rates, dict) else {},
+        )
+
+    def _place(self, loc: Loc) -> str:
+        return f"line {self._document.problem(loc, '').line}"
+
     def _report(self, loc: Loc, text: str, *, at_key: bool = False) -> None:
-        self._problems.append(self._document.problem(loc, text, at_key=at_key))
+        self.problems.append(self._document.problem(loc, text, at_key=at_key))
 
     def _parts(self, section: str) -> Iterator[tuple[Loc, dict[str, Any]]]:
         """The mappings of a list, with their places."""
@@ -134,26 +198,33 @@ class _Loading:
             if not _CHANNEL_NAME.fullmatch(name):
                 self._report(loc, "name channels with letters, digits, `_`, `.` and `-`", at_key=True)
             elif isinstance(part, dict):
-                if (channel := self._channel(loc, part)) is not None:
+                if (channel := self._channel(loc, name, part)) is not None:
                     self._channels[name] = channel
             else:
                 self._report(loc, "write a mapping such as `{type: slack, url: …}`")
 
-    def _channel(self, loc: Loc, part: dict[str, Any]) -> ChannelConfig | None:
+    def _channel(self, loc: Loc, name: str, part: dict[str, Any]) -> ChannelConfig | None:
         kind = self._kind(loc, part, _CHANNELS)
         channel = self._validated(loc, part, kind) if kind else None
-        if channel is None or channel.template is None:
-            return channel
-        template = self._folder / channel.template
-        if not template.is_file():
-            self._report((*loc, "template"), "there is no such file beside the configuration")
+        if channel is None:
             return None
-        return channel.model_copy(update={"template": template})
+        if channel.template is not None:
+            template = self._folder / channel.template
+            if not template.is_file():
+                self._report((*loc, "template"), "there is no such file beside the configuration")
+                return None
+            channel = channel.model_copy(update={"template": template})
+        try:
+            self._open_channel(name, channel)
+        except BadChannel as error:
+            self._report((*loc, error.field), error.reason)
+            return None
+        return channel
 
-    def _budget(self, loc: Loc, part: dict[str, Any]) -> tuple[Loc, Budget] | None:
-        match self._document.value.get("prices"), part.get("currency"):
-            case {"exchange_rates": {**rates}}, str(currency) if currency in rates:
-                part = {"exchange_rate": rates[currency], **part}
+    def budget(self, loc: Loc, part: dict[str, Any]) -> tuple[Loc, Budget] | None:
+        currency = part.get("currency")
+        if isinstance(currency, str) and currency in self._rates:
+            part = {"exchange_rate": self._rates[currency], **part}
         budget = self._validated(loc, part, Budget)
         usable = self._names_and_channels(loc, part)
         if budget is None or usable is None:
@@ -203,35 +274,34 @@ class _Loading:
         sound = True
         name = part.get("name")
         if isinstance(name, str):
-            line = self._document.problem((*loc, "name"), "").line
             if name in self._names:
-                self._report(
-                    (*loc, "name"), f"is taken by the one in line {self._names[name]}: give each budget and rule its own"
-                )
+                self._report((*loc, "name"), f"is taken by the one in {self._names[name]}: give each budget and rule its own")
                 sound = False
-            self._names.setdefault(name, line)
-        declared = self._document.value.get("channels")
-        declared = declared if isinstance(declared, dict) else {}
+            self._names.setdefault(name, self._place((*loc, "name")))
         usable = set()
         for place, channel in _named_channels((*loc, "notify"), part.get("notify")):
             if channel in self._channels:
                 usable.add(channel)
-            elif channel in declared:
-                line = self._document.problem(("channels", channel), "").line
-                self._report(place, f"the channel in line {line} can't be used")
+            elif channel in self._named:
+                self._report(place, f"the channel in {self._named[channel]} can't be used")
             else:
-                self._report(place, f"no such channel; {did_you_mean(channel, declared)}")
+                self._report(place, f"no such channel; {did_you_mean(channel, self._named)}")
                 sound = False
         return usable if sound else None
 
     def _overlaps(self, budgets: list[tuple[Loc, Budget]]) -> Iterator[Problem]:
         seen: dict[str, Loc] = {}
         for loc, budget in budgets:
-            same = json.dumps([budget.measure, repr(budget.periods), sorted(budget.scope.items()), budget.each])
+            same = _counted(budget)
             if same in seen:
-                line = self._document.problem(seen[same], "").line
-                yield self._document.problem(loc, f"counts the same spend over the same periods as the budget in line {line}")
+                text = f"counts the same spend over the same periods as the budget in {self._place(seen[same])}"
+                yield self._document.problem(loc, text)
             seen.setdefault(same, loc)
+
+
+def _counted(budget: Budget) -> str:
+    """What budgets have in common that count the same spend over the same periods."""
+    return json.dumps([budget.measure, repr(budget.periods), sorted(budget.scope.items()), budget.each])
 
 
 def _named_channels(loc: Loc, notify: object) -> Iterator[tuple[Loc, str]]:

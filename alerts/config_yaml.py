@@ -12,6 +12,9 @@ import yaml
 
 MAX_NODES: Final = 500_000
 
+_DEEPEST: Final = 50
+_NOWHERE: Final = yaml.Mark("", 0, -1, -1, None, 0)
+
 Loc = tuple[int | str, ...]
 
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)\}")
@@ -20,7 +23,10 @@ _UNQUOTED: Final = re.compile(r"[:\[,{]\s*\$\{")
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """What is wrong with the configuration, where (line and column from 1), and what to write instead. Shows no value that was entered."""
+    """What is wrong with the configuration, where, and what to write instead. Shows no value that was entered.
+
+    Line and column count from 1; they are 0 of what came as JSON.
+    """
 
     file: str
     line: int
@@ -30,7 +36,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}"
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         return f"{where}: {self.field}: {self.text}" if self.field else f"{where}: {self.text}"
 
 
@@ -85,6 +91,22 @@ def read(text: str, file: str, environ: Mapping[str, str], *, filled: Callable[[
             hint = '; within { } and [ ] a variable needs quotes: "${NAME}"'
         told = getattr(error, "problem", None) or "has characters that YAML doesn't allow"
         raise ConfigError((Problem(file, line + 1, column + 1, "", f"not valid YAML: {told}{hint}"),)) from None
+    return document
+
+
+def document_of(value: Any, file: str) -> Document:
+    """What came as JSON. Raises ConfigError."""
+    document = Document(file, value)
+
+    def place(value: Any, loc: Loc) -> None:
+        if len(loc) > _DEEPEST:
+            raise ConfigError((Problem(file, 0, 0, "", "is nested too deeply"),))
+        document._places[loc] = _NOWHERE
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for step, one in inner:
+            place(one, (*loc, step))
+
+    place(value, ())
     return document
 
 

@@ -27,11 +27,11 @@ from tallystick.alerts.config_channels import (
 
 
 class BadChannel(ValueError):
-    """A channel that can't be used as it is configured. field: which of its fields; the text holds no secret."""
+    """A channel that can't be used as it is configured. field: which of its fields; the texts hold no secret."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
-        self.field = field
+        self.field, self.reason = field, reason
 
 
 def channel_for(name: str, config: ChannelConfig, *, allow_private: bool) -> Channel:
