@@ -15,4 +15,4 @@ PREWHERE tenant IN (SELECT tenant FROM work.staged)
         OR response_key IN (SELECT response_key FROM work.staged WHERE response_key != 0)
         {{processes}})
 -- Keys of answers are short: two answers may share one.
-WHERE response_key = 0 OR trace_id IN (SELECT trace_id FROM work.staged) OR response_id IN (SELECT response_id FROM work.staged) {{processes}}
+WHERE response_key = 0 OR trace_id IN (SELECT trace_id FROM work.staged) OR cityHash64(response_id) IN (SELECT cityHash64(response_id) FROM work.staged) {{processes}}
