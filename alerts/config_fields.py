@@ -54,7 +54,7 @@ def did_you_mean(word: str, known: Mapping[str, Any] | list[str] | frozenset[str
 
 
 def _decimal(value: object) -> Decimal:
-    if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
+    if isinstance(value, str | int | float | Decimal):
         try:
             number = Decimal(str(value).strip())
         except InvalidOperation:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from tallystick.alerts.config import Config, load_config
 from tallystick.alerts.config_budgets import Budget, fingerprint
@@ -258,6 +258,11 @@ budgets:
             "period: {every: 2 weeks}",
             "13 period: write hour, day, week, month, quarter, or days, weeks or months from a date: `{every: 2 weeks, start: 2026-01-05}`",
         ),
+        (
+            "period: {every: 2 weeks, start: 2026-02-03, end: 2027-02-03}",
+            "13 period: write hour, day, week, month, quarter, or days, weeks or months from a date: `{every: 2 weeks, start: 2026-01-05}`",
+        ),
+        ("timezone: EUROPE/BERLIN", "15 timezone: no such time zone; did you mean `Europe/Berlin`?"),
         ("timezone: Europe/Berlni", "15 timezone: no such time zone; did you mean `Europe/Berlin`?"),
         ("timezone: europe/paris", "15 timezone: no such time zone; did you mean `Europe/Paris`?"),
         ("timezone: ../../etc/passwd", "15 timezone: no such time zone; write one such as `Europe/Berlin` or `UTC`"),
@@ -278,6 +283,10 @@ budgets:
         ),
         (
             "thresholds: [0]",
+            "18 thresholds[0]: write percents such as 80, `forecast 100` or `{percent: 100, of: forecast}`, above 0 and up to 10000",
+        ),
+        (
+            "thresholds: [{percent: 50, off: forecast}]",
             "18 thresholds[0]: write percents such as 80, `forecast 100` or `{percent: 100, of: forecast}`, above 0 and up to 10000",
         ),
         ("tresholds: [50]", "5 tresholds: unknown field; did you mean `thresholds`?"),
@@ -337,6 +346,10 @@ def test_a_continent_is_no_time_zone() -> None:
         (
             ["{name: a, amount: 1, period: day, notify: [], amount: 2}"],
             ["3:51: budgets[0].amount: stands here twice, first in line 3: keep one"],
+        ),
+        (
+            ["{name: a, amount: 1, period: {every: 1 week, start: 2026-01-05}, week_starts: sunday, notify: []}"],
+            ["3:83: budgets[0].week_starts: the weekday of the period's `start` says it already"],
         ),
         (["a budget"], ["3:5: budgets[0]: write a mapping such as `{name: …, notify: [team]}`"]),
         (
@@ -511,6 +524,15 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         load_config(tmp_path / "none.yaml", {})
 
 
+@pytest.mark.parametrize("field", ["amount", "minimum", "correction_percent", "thresholds", "scope"])
+def test_true_is_no_number_and_no_value(field: str) -> None:
+    """JSON of the API has types of its own."""
+    value: Any = {"thresholds": [True], "scope": {"team": True}}.get(field, True)
+    with pytest.raises(ValidationError) as error:
+        budget(**{field: value})
+    assert [detail["loc"][0] for detail in error.value.errors()] == [field]
+
+
 # --- secrets -----------------------------------------------------------------------------------------------------------------------
 
 SECRET = "s3cret"
@@ -683,6 +705,8 @@ def test_quiet_hours(hours: tuple[str, str], now: str, end: str | None) -> None:
     quiet = QuietHours.model_validate({"from": hours[0], "until": hours[1]})
     found = quiet.end_after(datetime.fromisoformat(now).replace(tzinfo=UTC), "Europe/Berlin")
     assert found == (None if end is None else datetime.fromisoformat(end).replace(tzinfo=UTC))
+    elsewhere = quiet.model_copy(update={"timezone": "Europe/Berlin"})
+    assert elsewhere.end_after(datetime.fromisoformat(now).replace(tzinfo=UTC), "Asia/Tokyo") == found
 
 
 # --- any text ----------------------------------------------------------------------------------------------------------------------
@@ -724,7 +748,7 @@ def test_whatever_stands_there_is_loaded_or_a_problem(content: dict[str, Any]) -
     except ConfigError:
         return
     for problem in config.problems:
-        assert 1 <= problem.line <= text.count("\n") + 1
+        assert 1 <= problem.line <= len(text.splitlines()) + 1
         assert problem.field
 
 
