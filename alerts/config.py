@@ -72,15 +72,19 @@ class Config:
 
 
 def load_config(
-    source: str | Path, environ: Mapping[str, str], *, open_channel: Callable[[str, ChannelConfig], object] = lambda *_: None
+    source: str | Path,
+    environ: Mapping[str, str],
+    *,
+    folder: Path = Path(),
+    open_channel: Callable[[str, ChannelConfig], object] = lambda *_: None,
 ) -> Config:
     """Of a text or a file. Every problem is found at once, and what has none is loaded.
 
     A channel that can't be used is left out of `notify`; a budget that nobody would hear of without it is left out with it.
-    open_channel: is called with each channel that is well formed, and raises BadChannel if it can't be used all the same.
+    folder: where a text's templates are. open_channel: is called with each channel that is well formed, and raises BadChannel if it can't be used all the same.
     Raises ConfigError where no part can be told from another, OSError.
     """
-    text, file, folder = (source, "configuration", Path()) if isinstance(source, str) else _opened(source)
+    text, file, folder = (source, "configuration", folder) if isinstance(source, str) else _opened(source)
     document = read(text, file, environ, filled=lambda loc: loc[:1] != ("prices",))
     return _Loading(document, folder, open_channel).config()
 

@@ -88,13 +88,14 @@ class Evaluator:
         self._links = {"Costs": page} if page else {}
         self._watch = Watch(ledger, ask, self._links)
         self._config = config
+        self._authors: Mapping[str, str] = {}
         self._revisions: dict[str, Revision] | None = None
         self._fence: Fence | None = None
         self._pruned: datetime | None = None
 
-    def use(self, config: Config) -> None:
-        """Judge by this from the next tick on."""
-        self._config, self._revisions = config, None
+    def use(self, config: Config, authors: Mapping[str, str] | None = None) -> None:
+        """Judge by this from the next tick on. authors: of budgets that the author of all others didn't define."""
+        self._config, self._revisions, self._authors = config, None, authors or {}
 
     def tick(self, now: datetime, *, elapsed: Callable[[], float] = time.monotonic) -> Ticked | None:
         """None: another replica has the lease. Raises LedgerDown, and what `ask` raises; what was entered until then isn't said again."""
@@ -140,8 +141,9 @@ class Evaluator:
                 present = known.get(one.name)
                 if present is None or present.fingerprint != mark:
                     definition = json.dumps(one.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-                    number = self._ledger.revise(one.name, mark, definition, now, self._author)
-                    known[one.name] = Revision(one.name, number, mark, definition, self._author, now)
+                    author = self._authors.get(one.name, self._author)
+                    number = self._ledger.revise(one.name, mark, definition, now, author)
+                    known[one.name] = Revision(one.name, number, mark, definition, author, now)
             self._revisions = known
         return self._revisions
 

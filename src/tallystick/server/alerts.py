@@ -1,18 +1,22 @@
-"""Budgets and alerts beside the receiver: the configuration in force, the evaluations, and the outbox."""
+"""Budgets and alerts beside the receiver: what is in force, the evaluations, and the outbox."""
 
 import logging
 import os
 import socket
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from tallystick.alerts.channels import Channel
-from tallystick.alerts.channels.open import BadChannel, channel_for
-from tallystick.alerts.config import Config, load_config
+from tallystick.alerts.channels.open import channel_for
+from tallystick.alerts.config import Config, load_config, with_budgets
 from tallystick.alerts.config_channels import ChannelConfig
-from tallystick.alerts.config_yaml import ConfigError
+from tallystick.alerts.config_yaml import ConfigError, Problem
+from tallystick.alerts.database import default_url
+from tallystick.alerts.definitions import BUDGET, Definition
 from tallystick.alerts.ledger import Ledger
 from tallystick.alerts.outbox import Outbox
 from tallystick.alerts.scheduler import Scheduler
@@ -25,88 +29,148 @@ log = logging.getLogger(__name__)
 _LIMITS: Final[Mapping[str, int]] = {"max_execution_time": 60, "max_threads": 2}
 """What a query of ours may take."""
 
+_FILE: Final = "configuration"
+"""Who the author is of what the file says."""
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What alerts go by: `config` is the file's with the budgets of `made`, which were made by API, by name.
+
+    file: the file's alone. channels: those that can be used. unread: why the file, which was changed, can't be read; the last one holds.
+    """
+
+    file: Config
+    config: Config
+    channels: Mapping[str, Channel]
+    made: Mapping[str, Definition]
+    unread: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All that keeps parts of it out."""
+        return (*self.unread, *self.config.problems)
+
 
 class Alerts:
     """What alerts are in this process: `start` begins to evaluate and to deliver, `stop` finishes what is under way.
 
-    url: where this server listens. problems: what keeps parts of the configuration out, a line each.
-    Raises ConfigError where the file can't be read at all, LedgerError where the alert ledger can't be opened.
+    url: where this server listens. Raises ConfigError or OSError where the file can't be read at all, LedgerError where the alert ledger can't
+    be opened.
     """
 
     def __init__(self, store: Store, settings: Settings, url: str) -> None:
         self._store, self._settings = store, settings
-        self._seen = _stamp(settings.config)
-        self.config = load_config(settings.config, os.environ) if settings.config else Config()
-        self.channels, self.problems = self._opened(self.config)
-        self._tell()
-        self.ledger = Ledger(settings.alerts_url or f"sqlite:///{store.data / 'alerts.db'}")
-        self.outbox = Outbox(self.ledger, self.channels)
+        self._lock = threading.Lock()
+        stamp = _stamp(settings.config)
+        file, channels = self._read()
+        self.ledger = Ledger(settings.alerts_url or default_url(store.data))
+        self._seen = (stamp, self.ledger.definitions.version())
+        self._in_force = self._with_made(InForce(file, file, channels, {}))
+        self._judged = self._in_force
+        self.outbox = Outbox(self.ledger, channels)
         self._evaluator = Evaluator(
-            self.ledger, self._ask, self.config, holder=f"{socket.gethostname()}:{os.getpid()}", author="configuration",
+            self.ledger, self.ask, self._judged.config, holder=f"{socket.gethostname()}:{os.getpid()}", author=_FILE,
             page=settings.public_url or url,
         )  # fmt: skip
+        self._evaluator.use(self._judged.config, _authors(self._judged))
         every = timedelta(seconds=settings.alerts_every_s or 10)
         self.scheduler = Scheduler(self._evaluator, lambda: self.outbox, every, refresh=self._refresh)
 
+    @property
+    def on(self) -> bool:
+        """Whether anything is evaluated here."""
+        return bool(self._settings.alerts_every_s)
+
     def start(self) -> None:
-        if self._settings.alerts_every_s:
+        if self.on:
             self.outbox.start()
             self.scheduler.start()
 
     def stop(self) -> None:
-        if self._settings.alerts_every_s:
+        if self.on:
             self.scheduler.stop()
             if not self.outbox.stop():
                 log.warning("a channel was still sending; its message may be sent again")
         self.ledger.close()
 
-    def _refresh(self) -> None:
-        """Take over the configuration file if it was changed; one that can't be read changes nothing."""
-        seen = _stamp(self._settings.config)
-        if seen == self._seen or self._settings.config is None:
-            return
-        self._seen = seen
-        try:
-            config = load_config(self._settings.config, os.environ)
-        except (ConfigError, OSError) as error:
-            log.error("the configuration was changed and can't be read; alerts go on with the last one: %s", error)
-            return
-        changed = dict(config.channels) != dict(self.config.channels)
-        self.config = config
-        channels, self.problems = self._opened(config)
-        self._tell()
-        self._evaluator.use(config)
-        if changed:
-            self.outbox.stop()
-            self.channels = channels
-            self.outbox = Outbox(self.ledger, channels)
-            self.outbox.start()
-        log.info("the configuration was changed: %d budgets, %d rules", len(config.budgets), len(config.rules))
-
-    def _opened(self, config: Config) -> tuple[dict[str, Channel], tuple[str, ...]]:
-        channels: dict[str, Channel] = {}
-        problems = [str(problem) for problem in config.problems]
-        for name, given in config.channels.items():
-            try:
-                channels[name] = self.channel(name, given)
-            except BadChannel as error:
-                problems.append(f"channels.{name}.{error}")
-        return channels, tuple(problems)
+    def in_force(self) -> InForce:
+        """As it is now: the file and the budgets made by API are read again where they were changed. From any thread. Raises LedgerDown."""
+        with self._lock:
+            stamp, version = _stamp(self._settings.config), self.ledger.definitions.version()
+            if (stamp, version) != self._seen:
+                old = self._in_force
+                self._in_force = self._with_made(old if stamp == self._seen[0] else self._changed(old))
+                self._seen = (stamp, version)
+            return self._in_force
 
     def channel(self, name: str, config: ChannelConfig) -> Channel:
         """Raises BadChannel."""
         return channel_for(name, config, allow_private=bool(self._settings.allow_private_webhooks))
 
-    def _tell(self) -> None:
-        for problem in self.problems:
-            log.error("alerts: %s", problem)
-        for warning in self.config.warnings:
-            log.warning("alerts: %s", warning)
+    def loaded(self, text: str) -> Config:
+        """A configuration as this server would load it, but for what its templates hold. Raises ConfigError."""
 
-    def _ask(self, sql: str, params: Mapping[str, Any], /) -> Sequence[Sequence[Any]]:
+        def tried(name: str, config: ChannelConfig) -> None:
+            # Who sends the text might name any file of this machine.
+            self.channel(name, config.model_copy(update={"template": None}))
+
+        folder = self._settings.config.parent if self._settings.config else self._store.data
+        return load_config(text, os.environ, folder=folder, open_channel=tried)
+
+    def ask(self, sql: str, params: Mapping[str, Any], /) -> Sequence[Sequence[Any]]:
+        """A query of ours, of all tenants' rows."""
         with self._store.reader(None, _LIMITS) as reader:
             rows: Sequence[Sequence[Any]] = reader.query(sql, parameters=dict(params)).result_rows
         return rows
+
+    def _refresh(self) -> None:
+        """Judge, and deliver, by what is in force now."""
+        now, before = self.in_force(), self._judged
+        if now is before:
+            return
+        self._judged = now
+        self._evaluator.use(now.config, _authors(now))
+        if now.channels is not before.channels:
+            self.outbox.stop()
+            self.outbox = Outbox(self.ledger, now.channels)
+            self.outbox.start()
+        log.info("the configuration was changed: %d budgets, %d rules", len(now.config.budgets), len(now.config.rules))
+
+    def _read(self) -> tuple[Config, Mapping[str, Channel]]:
+        if self._settings.config is None:
+            return Config(), {}
+        channels: dict[str, Channel] = {}
+
+        def opened(name: str, config: ChannelConfig) -> None:
+            channels[name] = self.channel(name, config)
+
+        return load_config(self._settings.config, os.environ, open_channel=opened), channels
+
+    def _changed(self, old: InForce) -> InForce:
+        """With the file as it is now; one that can't be read changes nothing."""
+        try:
+            file, channels = self._read()
+        except (ConfigError, OSError) as error:
+            log.error("the configuration was changed and can't be read; alerts go on with the last one: %s", error)
+            told = Problem(str(self._settings.config), 0, 0, "", "can't be read; the last one that could be holds")
+            return replace(old, unread=error.problems if isinstance(error, ConfigError) else (told,))
+        same = dict(file.channels) == dict(old.file.channels)
+        return InForce(file, file, old.channels if same else channels, old.made)
+
+    def _with_made(self, given: InForce) -> InForce:
+        """With the budgets made by API as they are now."""
+        made = {one.subject: one for one in self.ledger.definitions.in_force(BUDGET)}
+        config = with_budgets(given.file, {name: one.body or "{}" for name, one in made.items()})
+        for problem in config.problems:
+            log.error("alerts: %s", problem)
+        for warning in config.warnings:
+            log.warning("alerts: %s", warning)
+        return replace(given, config=config, made=made)
+
+
+def _authors(of: InForce) -> dict[str, str]:
+    return {name: one.author for name, one in of.made.items() if name not in of.file.declared.names}
 
 
 def _stamp(file: Path | None) -> tuple[int, int] | None:
