@@ -5,7 +5,6 @@ from typing import Final
 
 from tallystick.alerts.model import Measure
 from tallystick.alerts.spend import Wanted
-from tallystick.alerts.spend_sql import ENUMS
 from tallystick.attribution.spend import DIMENSIONS
 
 _BUCKETS: Final = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens")
@@ -37,7 +36,7 @@ def _midnight(instant: datetime) -> bool:
 def _dimension(name: str) -> str:
     if name.startswith("tag:"):
         return f"tags[{_literal(name.removeprefix('tag:'))}]"
-    return f"toString({name})" if name in ENUMS else DIMENSIONS[name]
+    return DIMENSIONS[name]
 
 
 def _among(values: tuple[str, ...]) -> str:

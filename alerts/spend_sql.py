@@ -17,8 +17,6 @@ _QUERIES: Final = Path(__file__).parent / "queries"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 _PROJECTED: Final = frozenset({"tenant", "customer", "feature", "agent", "team"})
-ENUMS: Final = frozenset({"entry", "status", "usage_source"})
-"""Dimensions that refuse to be compared with a text that isn't among their values, unless they are made text."""
 _CORRECTION: Final = "entry IN ('reprice', 'trueup', 'allocation')"
 _MANY: Final = 1_000
 """More values than this take the engine longer to look for than the projection's other groups take it."""
@@ -105,10 +103,10 @@ def corrections_of(scans: Sequence[Scan]) -> Scan:
 
 
 def dimension_sql(name: str, bind: Bound) -> str:
-    """A dimension as text, of the table `ledger`."""
+    """A dimension of the table `ledger`."""
     if name.startswith("tag:"):
         return f"tags[{bind(name.removeprefix('tag:'), 'String')}]"
-    return f"toString({name})" if name in ENUMS else DIMENSIONS[name]
+    return DIMENSIONS[name]
 
 
 def during(start: datetime, end: datetime, bind: Bound) -> str:

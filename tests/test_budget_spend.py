@@ -1,7 +1,9 @@
 """All budgets of a tick in one statement: what it answers, beside sums made by hand."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -100,9 +102,11 @@ entries = st.builds(
 )
 VALUES: Mapping[str, list[str]] = {
     "customer": [*ODD, "nobody"], "feature": ["chat", "search"], "agent": ["", "writer"], "team": ["blue", "red"], "tenant": ["default", "globex"],
-    "user": ["u1", "u2"], "status": ["ok", "error"], "tag:plan": ["", "free", "it's"], "model": ["gpt-5", "claude"],
+    "user": ["u1", "u2"], "status": ["ok", "error", "no such status"], "tag:plan": ["", "free", "it's"], "model": ["gpt-5", "claude"],
 }  # fmt: skip
-scopes = st.lists(st.sampled_from(sorted(VALUES)), max_size=3, unique=True).flatmap(
+scopes = st.lists(
+    st.sampled_from(sorted(VALUES)) | st.sampled_from(["agent", "feature", "team"]), max_size=3, unique=True
+).flatmap(
     lambda names: st.fixed_dictionaries(
         {name: st.lists(st.sampled_from(VALUES[name]), min_size=1, max_size=3, unique=True).map(tuple) for name in names}
     )
@@ -116,12 +120,19 @@ specs = st.builds(
 periods = st.builds(
     lambda spec, back: previous(spec, period_at(spec, NOW)) if back else period_at(spec, NOW), specs, st.booleans()
 )
-budgets = st.lists(
-    st.tuples(periods, scopes, st.none() | st.sampled_from(sorted(VALUES)), st.sampled_from(list(Measure))),
-    min_size=1,
-    max_size=12,
-).map(
-    lambda parts: [Wanted(f"budget {n}", period, scope, each, measure) for n, (period, scope, each, measure) in enumerate(parts)]
+budgets = st.lists(periods, min_size=1, max_size=3).flatmap(
+    lambda few: st.lists(
+        st.builds(
+            Wanted,
+            st.uuids().map(str),
+            st.sampled_from(few),
+            scopes,
+            st.none() | st.sampled_from(sorted(VALUES)),
+            st.sampled_from(list(Measure)),
+        ),
+        min_size=1,
+        max_size=12,
+    )
 )
 
 
@@ -153,12 +164,13 @@ CALLS = [
     Entry(MARCH.start + timedelta(hours=5 * n), Decimal(n) * Decimal("1.000000000003"), customer=f"c{n % 7}", feature=f"f{n % 3}", team="red", user=f"u{n % 5}")
     for n in range(140)
 ]  # fmt: skip
+EARLIER = [replace(CALLS[n], at=MARCH.start - timedelta(hours=5 * n, minutes=1)) for n in range(140)]
 
 
 @pytest.fixture(scope="module")
 def march(ledger: Ledger) -> Ledger:
     ledger.forget()
-    ledger.enter(CALLS)
+    ledger.enter([*EARLIER, *CALLS])
     return ledger
 
 
@@ -217,6 +229,23 @@ def test_budgets_on_the_same_dimensions_share_a_scan(march: Ledger) -> None:
     assert {one.value for one in found["each", MARCH.start]} == {f"c{n}" for n in range(7)}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "filtered"),
+    [
+        pytest.param(
+            [Wanted("a", MARCH, {"user": ("u1",)}), Wanted("b", MARCH, {"user": ("u2", "u3")})], True, id="of users a few"
+        ),
+        pytest.param([Wanted("a", MARCH, {"user": tuple(f"u{n}" for n in range(2_000))})], True, id="of users many"),
+        pytest.param([Wanted("a", MARCH, {"user": ("u1",)}), Wanted("b", MARCH, each="user")], False, id="all users"),
+        pytest.param([Wanted("a", MARCH, {"customer": tuple(f"c{n}" for n in range(2_000))})], False, id="of customers many"),
+    ],
+)
+def test_only_values_that_somebody_looks_at_are_asked_for(march: Ledger, wanted: list[Wanted], filtered: bool) -> None:
+    ask, asked = counted(march)
+    spends(ask, wanted)
+    assert bool(re.search("(user|customer) IN", asked[0])) == filtered
+
+
 def test_no_budgets_ask_nothing() -> None:
     def ask(sql: str, params: Mapping[str, Any], /) -> Sequence[Sequence[Any]]:
         raise AssertionError
@@ -242,7 +271,7 @@ def test_history_is_spend_by_step(march: Ledger, period: Period, each: str | Non
     steps = history(march.ask, [wanted])[wanted.key]
     size, since = step_of(period), history_from(period)
     expected: dict[str, dict[datetime, Decimal]] = {}
-    for entry in CALLS:
+    for entry in [*EARLIER, *CALLS]:
         step = UTC_START + (entry.at - UTC_START) // size * size
         if entry.feature != "f1" and since - size < step < period.end:
             of_value = expected.setdefault(of(entry, each) if each else "", {})

@@ -200,7 +200,7 @@ def test_many_announcements_are_asked_together(ledger: Ledger) -> None:
     assert details(ask, [], NOW) == []
 
 
-ODD = 'it\'s a \\ \t \n "x" -- /* {p0:String} é'
+ODD = 'it\'s C:\\new \t \n "x" -- /* {p0:String} é'
 
 
 @pytest.fixture(scope="module")
@@ -241,3 +241,8 @@ def test_the_sql_behind_a_figure_answers_with_it(
         result = run(reader, sql_behind(wanted, value), {})
     assert [len(result.rows), len(result.columns)] == [1, 1]
     assert Decimal(result.rows[0][0]) == found[value] > 0
+
+
+def test_a_status_that_there_is_not_is_no_error(chdb_store: Store, ledger_of_product: Ledger) -> None:
+    with chdb_store.reader(None, READER_SETTINGS) as reader:
+        assert run(reader, sql_behind(Wanted("b", MARCH, {"status": ("gone",)}, measure=Measure.CALLS), ""), {}).rows == [[0]]

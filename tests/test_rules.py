@@ -60,6 +60,9 @@ CALM = [hour(10, errors=10 + n % 3, cached=500 + n, inputs=1000, tokens=2_000_00
             Figure.SPEND, hour(40), [hour(c) for c in (5, 40, 12, 1, 33, 9, 60, 3, 20, 8, 35, 15)], None, id="what varies wildly"
         ),
         pytest.param(Figure.SPEND, hour(40), [*TEN[:9], *[hour(400)] * 3], "spend:high", id="with old outliers in the history"),
+        pytest.param(
+            Figure.SPEND, hour(25.35), [hour(c) for c in (8, 9, 10, 11, 12, 13)], None, id="six hours seem calmer than they are"
+        ),
         pytest.param(Figure.SPEND, hour(0.9), [hour(0.01)] * 12, None, id="cents"),
         pytest.param(Figure.SPEND, hour(40), TEN[:5], None, id="too little history"),
         pytest.param(Figure.SPEND, hour(40), [None] * 9 + TEN[:3], None, id="a value that began last week"),
@@ -82,6 +85,19 @@ CALM = [hour(10, errors=10 + n % 3, cached=500 + n, inputs=1000, tokens=2_000_00
 def test_anomalies(figure: Figure, now: Hour | None, before: Sequence[Hour | None], mark: str | None) -> None:
     found = anomaly.judge(rule(AnomalyRule, figure=figure), hours(now, before), NOW)
     assert (found and found.mark) == mark
+
+
+def test_differences_of_less_than_the_floor_are_left_alone() -> None:
+    watch = rule(AnomalyRule, sensitivity=1, floor=5)
+    assert anomaly.judge(watch, hours(hour(7.9), [hour(3)] * 12), NOW) is None
+    assert anomaly.judge(watch, hours(hour(8.1), [hour(3)] * 12), NOW) is not None
+
+
+def test_a_weekday_may_be_wilder_than_the_others() -> None:
+    wild = [hour(cost) for cost in (5, 40, 12, 1, 33, 9, 60, 3, 20, 8, 35, 15)]
+    watched = hours(hour(60), TEN)
+    assert anomaly.judge(rule(AnomalyRule), watched, NOW) is not None
+    assert anomaly.judge(rule(AnomalyRule), replace(watched, before=(tuple(wild), *watched.before[1:])), NOW) is None
 
 
 def test_an_anomaly_says_what_is_usual() -> None:
@@ -310,6 +326,7 @@ class TestOnTheLedger:
         (one,) = found_in(ledger, entries, watch)
         assert (one.value, one.usual) == ("acme" if each else "", Decimal(10))
         assert stopped - 6 * MINUTE <= one.since < stopped
+        assert [two.value for two in silence.figures(ledger.ask, watch, NOW)] == [one.value]
         # The same one, hours later; then the calls come again.
         assert look(ledger.ask, watch, NOW + 3 * HOUR)[0].since == one.since
         ledger.enter([replace(ACME, at=NOW + 3 * HOUR)])
