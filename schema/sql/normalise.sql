@@ -46,25 +46,30 @@ attributes AS
 ),
 texts AS
 (
-    SELECT *, arrayMap((r, v) -> if(r = 0, '', {{v.text}}), wanted, span.attributes.value) AS texts
+    SELECT
+        *,
+        arrayMap((r, v) -> if(r = 0, '', {{v.text}}), wanted, span.attributes.value) AS texts,
+        arrayFilter((v, r) -> r >= {{first_number}}, span.attributes.value, wanted) AS number_values,
+        arrayCumSum(r -> r >= {{first_number}}, wanted) AS number_places
     FROM attributes
 ),
--- Rank of an attribute in the upper half, its place in the span in the lower: the preferred one of each column comes first.
--- A text that is empty says nothing.
+-- Rank of an attribute in the upper half, its place in the lower (of a number: among the numbers): the preferred one of each column comes
+-- first. A text that is empty says nothing.
 ranked AS
 (
     SELECT
-        * EXCEPT (wanted),
-        arraySort(arrayMap((r, t, v, i) -> if(r = 0 OR (r < {{first_number}} AND t = '' AND NOT startsWith(v, '*')), 0, bitOr(bitShiftLeft(toUInt64(r), 32), i)),
-            wanted, texts, span.attributes.value, arrayEnumerate(wanted))) AS ranks,
-        arrayMap((r, t, v) -> multiIf(
-            r < {{first_number}}, NULL,
+        * EXCEPT (wanted, number_values, number_places),
+        arraySort(arrayMap(
+            (r, t, v, i, n) -> if(r = 0 OR (r < {{first_number}} AND t = '' AND NOT startsWith(v, '*')), 0,
+                bitOr(bitShiftLeft(toUInt64(r), 32), if(r < {{first_number}}, i, n))),
+            wanted, texts, span.attributes.value, arrayEnumerate(wanted), number_places)) AS ranks,
+        arrayMap((t, v) -> multiIf(
             startsWith(v, '\x18'), {{v.integer}},
             startsWith(v, '!'), reinterpretAsFloat64(substring(v, 2, 8)),
             startsWith(v, '\x10'), toFloat64(v = '\x10\x01'),
             lower(t) = 'true', 1,
             lower(t) = 'false', 0,
-            toFloat64OrNull(t)), wanted, texts, span.attributes.value) AS numbers
+            toFloat64OrNull(t)), arrayFilter((t, r) -> r >= {{first_number}}, texts, wanted), number_values) AS numbers
     FROM texts
 ),
 placed AS
