@@ -12,6 +12,7 @@ import yaml
 
 MAX_NODES: Final = 500_000
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _DEEPEST: Final = 50
 _NOWHERE: Final = yaml.Mark("", 0, -1, -1, None, 0)
 
@@ -102,6 +103,8 @@ def document_of(value: Any, file: str) -> Document:
         if len(loc) > _DEEPEST:
             raise ConfigError((Problem(file, 0, 0, "", "is nested too deeply"),))
         document._places[loc] = _NOWHERE
+        if any(isinstance(one, str) and _SURROGATE.search(one) for one in (value, *loc[-1:])):
+            raise ConfigError((Problem(file, 0, 0, "", "has halves of characters: send UTF-8"),))
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for step, one in inner:
             place(one, (*loc, step))

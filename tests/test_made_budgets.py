@@ -95,6 +95,11 @@ def test_depth_has_an_end(config: Config) -> None:
     assert told(config, "a", GOOD | {"amount": deep}) == ["is nested too deeply"]
 
 
+def test_halves_of_characters_are_no_text(config: Config) -> None:
+    for change in ({"scope": {"customer": "a\ud800"}}, {"scope": {"tag:\udfff": "a"}}):
+        assert told(config, "a", GOOD | change) == ["has halves of characters: send UTF-8"]
+
+
 @pytest.mark.parametrize(("name", "line"), [("acme", 8), ("wrong", 9), ("quiet", 11)])
 def test_a_name_of_the_file_is_the_files(config: Config, name: str, line: int) -> None:
     """Also where the file's one can't be used: it would change hands when the file is corrected."""

@@ -1,10 +1,12 @@
-"""A message with everything in it and one with as little as there may be: what `alerts test` sends, and what templates are tried on."""
+"""A message with everything in it and one with as little as there may be: what templates are tried on, and what `alerts test` sends."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
 from tallystick.alerts.model import Driver, Forecast, Key, Kind, Measure, Message, Outlier, Period
+from tallystick.alerts.periods import PeriodSpec, Unit, period_at
 
 START: Final = datetime(2026, 3, 1, tzinfo=UTC)
 AT: Final = datetime(2026, 3, 22, 14, 3, tzinfo=UTC)
@@ -46,3 +48,18 @@ SPARSE: Final = Message(
     at=AT,
     severity="critical",
 )
+
+
+def trial(who: str, now: datetime) -> Message:
+    """FULL as of now, and said to be no more than a test. It belongs to no budget's conversation or incident."""
+    month = period_at(PeriodSpec(Unit.MONTH), now)
+    return replace(
+        FULL,
+        kind=Kind.TEST,
+        key=Key("test", 1, now, "", "test"),
+        title=f"Test: {FULL.title}",
+        reason=f"{who} tries this channel. Nothing has happened, all figures are made up.",
+        severity="info",
+        at=now,
+        period=month,
+    )

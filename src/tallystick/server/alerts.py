@@ -62,6 +62,7 @@ class Alerts:
     def __init__(self, store: Store, settings: Settings, url: str) -> None:
         self._store, self._settings = store, settings
         self._lock = threading.Lock()
+        self._told: frozenset[Problem] = frozenset()
         stamp = _stamp(settings.config)
         file, channels = self._read()
         self.ledger = Ledger(settings.alerts_url or default_url(store.data))
@@ -81,6 +82,11 @@ class Alerts:
     def on(self) -> bool:
         """Whether anything is evaluated here."""
         return bool(self._settings.alerts_every_s)
+
+    @property
+    def known(self) -> InForce:
+        """What was in force when it was looked at last."""
+        return self._in_force
 
     def start(self) -> None:
         if self.on:
@@ -163,9 +169,12 @@ class Alerts:
         made = {one.subject: one for one in self.ledger.definitions.in_force(BUDGET)}
         config = with_budgets(given.file, {name: one.body or "{}" for name, one in made.items()})
         for problem in config.problems:
-            log.error("alerts: %s", problem)
+            if problem not in self._told:
+                log.error("alerts: %s", problem)
         for warning in config.warnings:
-            log.warning("alerts: %s", warning)
+            if warning not in self._told:
+                log.warning("alerts: %s", warning)
+        self._told = frozenset((*config.problems, *config.warnings))
         return replace(given, config=config, made=made)
 
 

@@ -13,12 +13,15 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tallystick.alerts.database import LedgerError
 from tallystick.attribution.user_sql import READER_SETTINGS, BadQuery, run
 from tallystick.ingest.committer import Committer
 from tallystick.ingest.errors import StoreError
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
+from tallystick.server import alerts_api, budgets_api
+from tallystick.server.alerts import Alerts
 from tallystick.server.auth import Door
 from tallystick.server.recorded_price import recorded_price
 
@@ -76,8 +79,8 @@ def error_body(code: str, message: str, hint: str) -> dict[str, dict[str, str]]:
     return {"error": {"code": code, "message": message, "hint": hint}}
 
 
-def create_app(store: Store, committer: Committer, receiver: Receiver, door: Door) -> FastAPI:
-    """The application over an open store and a running committer."""
+def create_app(store: Store, committer: Committer, receiver: Receiver, door: Door, alerts: Alerts) -> FastAPI:
+    """The application over an open store, a running committer, and alerts."""
     app = FastAPI(
         title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None
     )
@@ -136,6 +139,8 @@ def create_app(store: Store, committer: Committer, receiver: Receiver, door: Doo
         return HTMLResponse(text, headers=_PAGE_HEADERS)
 
     app.include_router(router(receiver))
+    app.include_router(budgets_api.router(alerts, door))
+    app.include_router(alerts_api.router(alerts, door))
     _answer_errors(app)
     return app
 
@@ -168,6 +173,11 @@ def _answer_errors(app: FastAPI) -> None:
             "Nothing can be stored now.",
             "Nothing of the request was kept; send it again after Retry-After seconds.",
         )
+        return JSONResponse(body, 503, {"Retry-After": str(RETRY_AFTER_S)})
+
+    @app.exception_handler(LedgerError)
+    async def alert_ledger(request: Request, error: LedgerError) -> JSONResponse:
+        body = error_body("unavailable", f"{error}", "Nothing was changed; ask again after Retry-After seconds.")
         return JSONResponse(body, 503, {"Retry-After": str(RETRY_AFTER_S)})
 
     @app.exception_handler(BadQuery)

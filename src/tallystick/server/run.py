@@ -69,7 +69,9 @@ def run(settings: Settings) -> None:
         if not door.open:
             log.info("listening on %s, which isn't a loopback address: every request needs a key", settings.host)
         _serve(
-            uvicorn.Config(create_app(store, committer, receiver, door), lifespan="off", log_level="warning", access_log=False),
+            uvicorn.Config(
+                create_app(store, committer, receiver, door, alerts), lifespan="off", log_level="warning", access_log=False
+            ),
             listening,
             url,
         )
