@@ -113,4 +113,9 @@ def test_the_demo_with_the_real_server(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert "stored 40,216 calls with 193,672,276 tokens" in result.stdout
     assert "every token and every cent as in the trace files" in result.stdout
+    said = [line.split() for line in result.stdout.splitlines() if line.startswith("  demo: at least ")]
+    reached = [float(words[3]) for words in said]
+    assert len(reached) == 3
+    assert all(line <= share for line, share in zip((50, 80, 100), reached, strict=True)), reached
+    assert "Unusual requests" in result.stdout
     assert not (tmp_path / "demo" / "server.json").exists()

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import click
@@ -22,6 +24,7 @@ from tallystick.cli.failure import Failure
 from tallystick.cli.output import money, percent
 from tallystick.cli.replay import Source, Tally, deliver, opened
 from tallystick.client import Client
+from tallystick.testing.slack import SlackServer
 from tallystick.traffic import shipped
 from tallystick.traffic.calls import Call, moved_to_yesterday
 from tallystick.traffic.send import batched
@@ -33,10 +36,22 @@ _TABLES = ((["customer"], 5), (["feature", "agent", "team"], 10), (["provider", 
 _SEED = 0
 
 
+_PORTIONS = 12
+_SLACK_S = 20.0
+_CONFIG = """\
+channels:
+  team: {{type: slack, url: "{webhook}"}}
+budgets:
+  - {{name: demo, amount: 200, period: {{every: 7 days, start: {start}}}, notify: [team]}}
+"""
+
+
 @dataclass(frozen=True)
 class _Server:
     process: subprocess.Popen[bytes]
     url: str
+    slack: SlackServer | None = None
+    """Where the server's alerts go; None: it sends none."""
 
 
 @click.command()
@@ -78,15 +93,43 @@ def _run(server: _Server, begun: float) -> None:
     since_ns, until_ns = min(call.started_ns for call in traffic), max(call.started_ns for call in traffic) + 1
     with Client(server.url) as client:
         click.echo(f"sending {len(traffic):,} calls of real traffic to {server.url}")
-        started = time.monotonic()
-        sent = deliver(client, batched(traffic), len(traffic))
-        took = time.monotonic() - started
-        click.echo(f"stored {sent.spans:,} calls with {tally.tokens:,} tokens in {took:.1f} s: {sent.spans / took:,.0f} spans/s")
+        said, took = 0, 0.0
+        # In portions, as time went by: the budget is looked at after each.
+        for portion in _portions(traffic) if server.slack else [traffic]:
+            started = time.monotonic()
+            deliver(client, batched(portion), len(portion))
+            took += time.monotonic() - started
+            said += len(client._json("POST", "/v1/alerts/evaluate")["said"]) if server.slack else 0
+        click.echo(
+            f"stored {len(traffic):,} calls with {tally.tokens:,} tokens in {took:.1f} s: {len(traffic) / took:,.0f} spans/s"
+        )
         for dimensions, limit in _TABLES:
             show(by_dimensions(client, dimensions, since_ns, until_ns, limit), dimensions, "table")
         rows = by_dimensions(client, Group._fields, since_ns, until_ns)
     click.echo(f"first result after {time.monotonic() - begun:.1f} s; checking it against the trace files and genai-prices")
     _check(traffic, rows)
+    if server.slack:
+        _show_messages(server.slack, said)
+
+
+def _portions(traffic: list[Call]) -> Iterator[list[Call]]:
+    in_time = sorted(traffic, key=lambda call: call.started_ns)
+    size = -(-len(in_time) // _PORTIONS)
+    for first in range(0, len(in_time), size):
+        yield in_time[first : first + size]
+
+
+def _show_messages(slack: SlackServer, said: int) -> None:
+    """The messages of the budget, the last one whole. Raises Failure where one is missing."""
+    deadline = time.monotonic() + _SLACK_S
+    while len(slack.messages) < said and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not said or len(slack.messages) != said:
+        raise Failure(f"{said} messages were to be sent, {len(slack.messages)} arrived", "please report this")
+    click.echo("\na budget of 200 USD was crossed at 50, 80 and 100 %, each said once to a Slack of the demo's own:")
+    for message in slack.messages[:-1]:
+        click.echo(f"  {message.title}")
+    click.echo("\n" + indent(slack.messages[-1].show(), "  ") + "\n")
 
 
 def _check(traffic: list[Call], rows: list[dict[str, Any]]) -> None:
@@ -128,23 +171,30 @@ def _next_steps(server: _Server, place: Path, *, kept: bool, temporary: bool) ->
 @contextmanager
 def _server(data: Path, *, keep: bool) -> Iterator[_Server]:
     """`tallystick up` on a free port, stopped at the end unless it is to be kept and nothing failed."""
-    # Prices or keys of this shell's would make the demo another one. The log stays out of the data directory, the server's own.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")}
-    with tempfile.NamedTemporaryFile(prefix="tallystick-demo-", suffix=".log", delete=False) as log:
-        flags = ["--data", str(data), "--port", str(_free_port()), "--grpc-port", "0"]
-        # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "tallystick.cli", "up", *flags], env=environ, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield _Server(process, _ready(process, Path(log.name)))
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        if not keep:
-            _stop(process)
-            Path(log.name).unlink(missing_ok=True)
+    with SlackServer() as slack:
+        config = data / "demo.yaml"
+        start = datetime.now(UTC).date() - timedelta(days=2)
+        config.write_text(_CONFIG.format(webhook=slack.webhook_url, start=start), encoding="utf-8")
+        # Prices or keys of this shell's would make the demo another one. Alerts are evaluated when the demo asks for it.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")}
+        environ |= {"TALLYSTICK_ALLOW_PRIVATE_WEBHOOKS": "1", "TALLYSTICK_ALERTS_EVERY_S": "3600"}
+        flags = ["--data", str(data), "--port", str(_free_port()), "--grpc-port", "0", "--config", str(config)]
+        # The log stays out of the data directory, the server's own.
+        with tempfile.NamedTemporaryFile(prefix="tallystick-demo-", suffix=".log", delete=False) as log:
+            # A session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "tallystick.cli", "up", *flags],
+                env=environ, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield _Server(process, _ready(process, Path(log.name)), slack)
+        except BaseException:
+            keep = False
+            raise
+        finally:
+            if not keep:
+                _stop(process)
+                Path(log.name).unlink(missing_ok=True)
 
 
 def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
