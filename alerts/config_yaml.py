@@ -141,7 +141,7 @@ class _Reader:
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key.start_mark)
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge" and self._filled(loc):
+            if key.value in seen and self._filled(loc):
                 self._report((*loc, key.value), key, f"stands here twice, first in line {seen[key.value]}: keep one")
             seen[key.value] = key.start_mark.line + 1
         self._loader.flatten_mapping(node)

@@ -101,7 +101,9 @@ def test_a_budget_that_is_wrong_does_not_stop_the_prices(tmp_path: Path) -> None
         load_prices_file(path)
 
 
-@pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}", "prices:\nchannels:\nbudgets:\nrules:\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# nothing yet\n", "{}", "prices:\nchannels:\nbudgets:\nrules:\n", "prices: {a: 1, a: '${B}'}"]
+)
 def test_nothing_is_fine(text: str) -> None:
     assert load(text) == Config()
 
@@ -440,10 +442,11 @@ budgets:
   - {name: b, amount: 2, period: day, scope: {customer: [q, p], team: x}, notify: []}
   - {name: c, amount: 2, period: day, scope: {team: x}, notify: []}
   - {name: d, amount: 2, period: week, scope: {team: x}, notify: []}
+  - {name: f, amount: 2, period: week, scope: {team: x}, each: agent, notify: []}
   - {name: e, measure: calls, amount: 2, period: day, scope: {team: x}, notify: []}
 """
     )
-    assert len(config.budgets) == 5
+    assert len(config.budgets) == 6
     assert [str(one) for one in config.warnings] == [
         "configuration:4:5: budgets[1]: counts the same spend over the same periods as the budget in line 3"
     ]
@@ -470,9 +473,29 @@ budgets:
     assert [(one.name, one.channels_for("actual:100")) for one in config.budgets] == [("both", ("out",))]
 
 
+def test_a_channel_that_cannot_be_used_leaves_rules_the_same_way() -> None:
+    config = load(
+        """
+channels: {hook: {type: webhook, url: "https://example.com", secret: "whsec_${NOT_SET}"}, out: {type: stdout}}
+rules:
+  - {name: both, type: no_data, notify: [hook, out]}
+  - {name: alone, type: no_data, notify: [hook]}
+  - {name: shown, type: no_data, notify: []}
+"""
+    )
+    assert [(one.name, one.notify) for one in config.rules] == [("both", ("out",)), ("shown", ())]
+    assert [one.field for one in config.problems] == [
+        "channels.hook.secret",
+        "rules[0].notify[0]",
+        "rules[1].notify",
+        "rules[1].notify[0]",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("budget: []", "configuration:1:1: budget: unknown section; did you mean `budgets`?"),
         ("budgets: {a: 1}", "configuration:1:10: budgets: write a list: each entry begins with `- `"),
         ("channels: [a]", "configuration:1:11: channels: write names with their channels: `team: {type: slack, url: …}`"),
         (
@@ -610,6 +633,8 @@ def test_variables_that_are_none(written: str) -> None:
         ("{type: slack, url: hooks.slack.com}", "channels.a.url: write an address that begins with https://"),
         ("{type: teams, url: 'https://ex ample.com'}", "channels.a.url: write an address that begins with https://"),
         ("{type: webhook, url: 'https://example.com:x'}", "channels.a.url: write an address that begins with https://"),
+        ("{type: webhook, url: 'https:///path'}", "channels.a.url: write an address that begins with https://"),
+        ("{type: webhook, url: 'ftp://example.com/in'}", "channels.a.url: write an address that begins with https://"),
         ("{type: webhook, url: 'file:///etc/passwd'}", "channels.a.url: write an address that begins with https://"),
         ("{type: pagerduty, routing_key: ' '}", "channels.a.routing_key: is empty"),
         ("{type: email, host: h, from: a@b, to: []}", "channels.a.to: write at least one"),
