@@ -1,7 +1,7 @@
 """Scans of the ledger as one statement.
 
 Days that lie whole in a stretch are asked by `toDate(started_at)`, which the ledger's projection answers; the hours at its edges, which
-periods of other time zones have, are asked of the rows. Reading the rows of a month instead takes seven times as long.
+periods of other time zones have, are asked of the rows. Reading the rows of a month instead takes ten times as long.
 """
 
 from collections.abc import Mapping, Sequence
