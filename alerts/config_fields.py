@@ -167,14 +167,14 @@ def threshold(value: object) -> Threshold:
         case _:
             basis, percent = Basis.ACTUAL, value
     try:
-        share = _percent(percent)
-        if not 0 < share <= MAX_PERCENT or basis not in set(Basis):
+        parsed = Threshold(_percent(percent), Basis(str(basis)))
+        if not 0 < parsed.percent <= MAX_PERCENT:
             raise ValueError
     except ValueError:
         raise ValueError(
             f"write percents such as 80, `forecast 100` or `{{percent: 100, of: forecast}}`, above 0 and up to {MAX_PERCENT}"
         ) from None
-    return Threshold(share, Basis(basis))
+    return parsed
 
 
 def _threshold_text(value: Threshold) -> str:

@@ -291,6 +291,10 @@ budgets:
             "thresholds: [{percent: 50, off: forecast}]",
             "18 thresholds[0]: write percents such as 80, `forecast 100` or `{percent: 100, of: forecast}`, above 0 and up to 10000",
         ),
+        (
+            "thresholds: [{percent: 50, of: [forecast]}]",
+            "18 thresholds[0]: write percents such as 80, `forecast 100` or `{percent: 100, of: forecast}`, above 0 and up to 10000",
+        ),
         ("tresholds: [50]", "5 tresholds: unknown field; did you mean `thresholds`?"),
         ("minimum: -1", "14 minimum: must be greater than or equal to 0"),
         ("correction_percent: 0", "25 correction_percent: must be greater than 0"),
