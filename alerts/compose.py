@@ -66,7 +66,7 @@ def subject(name: str, value: str) -> str:
 
 
 def _title(budget: Budget, period: Period, spend: Spend, say: Announcement, now: datetime, *, partly: bool) -> str:
-    who = subject(budget.name, spend.value)
+    who = subject(budget.name, spend.value or (f"no {budget.each}" if budget.each else ""))
     limit = figures.amount(budget.limit, budget.measure)
     when = _when(budget, period, now)
     if say.kind is Kind.CORRECTION:

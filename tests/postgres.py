@@ -20,7 +20,8 @@ class Postgres:
 
     def __init__(self) -> None:
         self._bin = _binaries()
-        self._home = Path(tempfile.mkdtemp(prefix="postgres-"))
+        # Not where an open store has temporary files of its process put, which others can't enter.
+        self._home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
         self._data = self._home / "data"
         # It refuses to run as root.
         self._user = None if os.getuid() else _unprivileged()

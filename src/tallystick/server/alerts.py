@@ -71,7 +71,8 @@ class Alerts:
         self._judged = self._in_force
         self.outbox = Outbox(self.ledger, channels)
         self._evaluator = Evaluator(
-            self.ledger, self.ask, self._judged.config, holder=f"{socket.gethostname()}:{os.getpid()}", author=_FILE,
+            # One process holds a data directory: started again after a crash, it is the same holder, and needn't wait for its own lease.
+            self.ledger, self.ask, self._judged.config, holder=f"{socket.gethostname()}:{store.data}", author=_FILE,
             page=settings.public_url or url,
         )  # fmt: skip
         self._evaluator.use(self._judged.config, _authors(self._judged))
