@@ -1,13 +1,15 @@
-"""A client of a tallystick server: SQL, prices, status and OTLP over HTTP."""
+"""A client of a tallystick server: SQL, prices, status, budgets, alerts and OTLP over HTTP."""
 
 import gzip
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     import httpx
@@ -58,7 +60,11 @@ class Delivery(NamedTuple):
 
 
 class Client:
-    """Talks to the server at `url`. Safe to share between threads."""
+    """Talks to the server at `url`. Safe to share between threads.
+
+    Budgets and alerts are as the API answers them (models at /docs): amounts are strings, times ISO 8601 in UTC. They need an operator's key, where
+    keys are needed. who: as whom it is remembered.
+    """
 
     def __init__(self, url: str, key: str | None = None, timeout_s: float = 60.0) -> None:
         import httpx
@@ -96,6 +102,70 @@ class Client:
     def status(self) -> dict[str, Any]:
         """What the server received, stored, dropped and rejected so far. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/status"))
+
+    def budgets(self, values: int = 20) -> dict[str, Any]:
+        """`budgets` and how they stand, with the `values` that spent most of each; `problems`, `warnings`. Raises Unreachable, Refused."""
+        return dict(self._json("GET", "/v1/budgets", params={"values": values}))
+
+    def budget(self, name: str, values: int = 100) -> dict[str, Any]:
+        """One, with forecasts also for the values of `each`. Raises Unreachable, Refused."""
+        return dict(self._json("GET", _budget(name), params={"values": values}))
+
+    def budget_history(self, name: str) -> dict[str, Any]:
+        """`revisions` and `changes`, the oldest first, also of one that was deleted. Raises Unreachable, Refused."""
+        return dict(self._json("GET", f"{_budget(name)}/history"))
+
+    def put_budget(self, name: str, definition: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """Make it, or change it as a whole; the definition is an entry of `budgets:` in docs/budgets.md. Raises Unreachable, Refused."""
+        return dict(self._json("PUT", _budget(name), json=dict(definition), params={"who": who}))
+
+    def delete_budget(self, name: str, *, who: str = "") -> None:
+        """Its history stays. Raises Unreachable, Refused."""
+        self._json("DELETE", _budget(name), params={"who": who})
+
+    def validate_budgets(self, configuration: str) -> dict[str, Any]:
+        """What the server would make of this YAML: `problems` and `warnings` with line and field. Raises Unreachable, Refused."""
+        headers = {"content-type": "application/yaml"}
+        return dict(self._json("POST", "/v1/budgets/validate", content=configuration.encode(), headers=headers))
+
+    def alerts(self, limit: int = 50, *, before: int | None = None, subject: str | None = None) -> dict[str, Any]:
+        """`alerts`, the newest first, and `next`, which is `before` of the following page. Raises Unreachable, Refused."""
+        given = {"limit": limit, "before": before, "subject": subject}
+        return dict(self._json("GET", "/v1/alerts", params={name: value for name, value in given.items() if value is not None}))
+
+    def alerts_status(self) -> dict[str, Any]:
+        """How channels and evaluations fare. Raises Unreachable, Refused."""
+        return dict(self._json("GET", "/v1/alerts/status"))
+
+    def evaluate_alerts(self) -> dict[str, Any]:
+        """Evaluate now: what was `judged` and `said`. Raises Unreachable, Refused."""
+        return dict(self._json("POST", "/v1/alerts/evaluate"))
+
+    def test_alerts(self, channel: str, *, who: str = "") -> dict[str, Any]:
+        """Send a test message now: whether it was `sent`, or the `reason`. Raises Unreachable, Refused."""
+        return dict(self._json("POST", "/v1/alerts/test", json={"channel": channel}, params={"who": who}))
+
+    def silence(
+        self, subject: str, until: datetime | timedelta, why: str, *, value: str | None = None, who: str = ""
+    ) -> dict[str, Any]:
+        """value: of what the budget or rule has `each` for; None: all of them. Raises Unreachable, Refused."""
+        body = {"subject": subject, "value": value, "why": why, **_until(until)}
+        return dict(self._json("POST", "/v1/alerts/silences", json=body, params={"who": who}))
+
+    def silences(self, *, over: bool = False) -> list[dict[str, Any]]:
+        """Those that hold, the newest first; with `over` those that are over, too. Raises Unreachable, Refused."""
+        return list(self._json("GET", "/v1/alerts/silences", params={"all": over})["silences"])
+
+    def unsilence(self, silence_id: int, *, who: str = "") -> None:
+        """End it before its time. Raises Unreachable, Refused."""
+        self._json("DELETE", f"/v1/alerts/silences/{silence_id}", params={"who": who})
+
+    def acknowledge(
+        self, subject: str, why: str, *, value: str = "", until: datetime | timedelta | None = None, who: str = ""
+    ) -> dict[str, Any]:
+        """Say that somebody has in hand what was said last; until None: for the rest of its period. Raises Unreachable, Refused."""
+        body = {"subject": subject, "value": value, "why": why, **_until(until)}
+        return dict(self._json("POST", "/v1/alerts/ack", json=body, params={"who": who}))
 
     def healthy(self, timeout_s: float = 2.0) -> bool:
         """Whether a server answers at the URL."""
@@ -182,6 +252,20 @@ def _decimal(value: object) -> Decimal:
 
 def _read(reader: Callable[[Any], Any] | None, value: Any) -> Any:
     return value if value is None or reader is None else reader(value)
+
+
+def _budget(name: str) -> str:
+    return f"/v1/budgets/{quote(name, safe='')}"
+
+
+def _until(end: datetime | timedelta | None) -> dict[str, str]:
+    match end:
+        case None:
+            return {}
+        case timedelta():
+            return {"for": f"{max(1, round(end.total_seconds()))}s"}
+        case _:
+            return {"until": end.astimezone(UTC).isoformat()}
 
 
 def _retry_after(header: str | None, attempts: int) -> float:

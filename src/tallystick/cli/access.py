@@ -48,6 +48,17 @@ def connect(settings: Settings) -> Iterator[Ledger]:
         yield _Local(ledger)
 
 
+@contextmanager
+def running(settings: Settings) -> Iterator[Client]:
+    """The server, for as long as the block runs: for what only a server does. Raises Failure where none runs, and what Client raises."""
+    url = server_url(settings)
+    if url is None:
+        where = f"on {settings.data}" if settings.data.is_dir() else f"at {DEFAULT_URL}"
+        raise Failure(f"no server runs {where}", "budgets are a server's: start it with `tallystick up`, or name one with --url")
+    with Client(url, settings.key) as client:
+        yield client
+
+
 class _Local:
     """The directory's own answers, told as the server's are."""
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import click
 
 from tallystick.cli.access import Ledger, connect, server_url
+from tallystick.cli.alerts import evaluations
 from tallystick.cli.costs import by_dimensions, coverage
 from tallystick.cli.failure import Failure, in_words
 from tallystick.cli.options import connected, json_option
@@ -127,6 +128,7 @@ def _reachable(settings: Settings) -> Iterator[Check]:
             else:
                 yield Check("fail", "server", f"{url} is up and accepts no spans", "its log says why; is the disk full?")
             yield from _received(client)
+            yield from _alerts(client)
     try:
         with connect(replace(settings, url=url)) as ledger:
             yield _priced(ledger)
@@ -160,6 +162,32 @@ def _received(client: Client) -> Iterator[Check]:
     if status.get("failed_batches"):
         failures = f"{status['failed_batches']:,}, last: {status.get('last_failure') or 'unknown'}"
         yield Check("warn", "failed inserts", failures, "senders were told to try again; is the disk full?")
+
+
+def _alerts(client: Client) -> Iterator[Check]:
+    try:
+        status = client.alerts_status()
+    except (Refused, Unreachable) as error:
+        if not isinstance(error, Refused) or error.code != "forbidden":
+            yield Check("warn", "alerts", f"unknown: {error}")
+        return
+    failing = status["scheduler"]["failing_since"] or status["ledger_error"]
+    advice = "the server's log says why; nothing is said meanwhile, and made up for afterwards" if failing else ""
+    yield Check("fail" if failing else "ok", "alerts", evaluations(status), advice)
+    for channel in status["channels"]:
+        # One that has sent since is well again.
+        if channel["refused"] and (channel["last_error_at"] or "") > (channel["last_sent"] or ""):
+            found = f"{channel['refused']:,} messages refused, last: {channel['last_error']}"
+            yield Check("warn", f"channel {channel['name']}", found, "`tallystick alerts test` tries it again")
+        elif channel["oldest_open"] and channel["last_error"]:
+            found = f"{channel['pending'] + channel['sending']:,} messages wait since {channel['oldest_open'][:19]}, last: {channel['last_error']}"
+            yield Check("warn", f"channel {channel['name']}", found)
+    if status["problems"]:
+        told = "; ".join(f"{one['field'] or one['file']}: {one['text']}" for one in status["problems"][:3])
+        more = f" and {len(status['problems']) - 3:,} more" if len(status["problems"]) > 3 else ""
+        yield Check(
+            "warn", "configuration", f"left out: {told}{more}", "`tallystick budgets validate FILE` tells all, with their lines"
+        )
 
 
 def _reasons(counts: Mapping[str, int] | None) -> str:
