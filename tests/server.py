@@ -33,13 +33,16 @@ def free_port() -> int:
 class Server:
     """`tallystick up` on `data`, while the block runs. Recordings are years old one day: nothing is ever deleted for its age.
 
-    env: settings by their variable's name. grpc: whether OTLP/gRPC is served, too, on `grpc_port`.
+    env: settings by their variable's name. config: of `--config`. grpc: whether OTLP/gRPC is served, too, on `grpc_port`.
     """
 
-    def __init__(self, data: Path, *, grpc: bool = False, port: int = 0, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *, grpc: bool = False, port: int = 0, env: Mapping[str, str] | None = None, config: Path | None = None
+    ) -> None:
         self.data = data
         self.port = port
         self.grpc_port = free_port() if grpc else 0
+        self._config = ["--config", str(config)] if config else []
         self._env = {**CLEAN, "TALLYSTICK_RETENTION_DAYS": "0", **(env or {})}
         self._log = data.parent / f"{data.name}.log"
 
@@ -52,7 +55,17 @@ class Server:
 
     def launch(self) -> subprocess.Popen[str]:
         """The process, without waiting until it is ready. Its standard error is added to the log."""
-        command = [*COMMAND, "up", "--data", str(self.data), "--port", str(self.port), "--grpc-port", str(self.grpc_port)]
+        command = [
+            *COMMAND,
+            "up",
+            "--data",
+            str(self.data),
+            "--port",
+            str(self.port),
+            "--grpc-port",
+            str(self.grpc_port),
+            *self._config,
+        ]
         self.data.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a") as log:
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._env)
