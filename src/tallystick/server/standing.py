@@ -75,18 +75,16 @@ def standings(
         key = (budget.name, period.start)
         spent = spend.of(budget.measure)
         foreseen = forecast(period, now, spent, steps[key].get(spend.value, {})) if key in steps else None
-        keys = {one.key for one in budget.thresholds}
+        order = {one.key: place for place, one in enumerate(budget.thresholds)}
+        number = revision.number if revision else None
+        own = [one for one in said.get((*key, spend.value), ()) if one.revision == number and one.mark in order]
         return ValueStanding(
             value=spend.value,
             spent=spent,
             percent=_percent(spent / budget.limit * 100),
             forecast=ForecastBody.model_validate(foreseen) if foreseen else None,
             priced_share=spend.priced_share,
-            said=[
-                SaidThreshold(threshold=one.mark, at=one.at)
-                for one in said.get((*key, spend.value), ())
-                if revision is not None and one.revision == revision.number and one.mark in keys
-            ],
+            said=[SaidThreshold(threshold=one.mark, at=one.at) for one in sorted(own, key=lambda one: order[one.mark])],
         )
 
     told = []
