@@ -65,7 +65,8 @@ class Scheduler:
 
     def start(self) -> None:
         """The first evaluation is at once."""
-        trigger = IntervalTrigger(seconds=self._every.total_seconds(), timezone=UTC)
+        seconds = self._every.total_seconds()
+        trigger = IntervalTrigger(seconds=seconds, timezone=UTC)  # pyright: ignore[reportArgumentType], parts of one are taken, too
         self._scheduler.add_job(self._run, trigger, next_run_time=datetime.now(UTC))
         self._scheduler.start()
 

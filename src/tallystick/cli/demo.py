@@ -99,7 +99,7 @@ def _run(server: _Server, begun: float) -> None:
             started = time.monotonic()
             deliver(client, batched(portion), len(portion))
             took += time.monotonic() - started
-            said += len(client._json("POST", "/v1/alerts/evaluate")["said"]) if server.slack else 0
+            said += len(client.evaluate_alerts()["said"]) if server.slack else 0
         click.echo(
             f"stored {len(traffic):,} calls with {tally.tokens:,} tokens in {took:.1f} s: {len(traffic) / took:,.0f} spans/s"
         )
