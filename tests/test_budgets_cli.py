@@ -272,6 +272,7 @@ def test_alerts(ask: Run, fail: Callable[..., str], slack: SlackServer) -> None:
     said = rows(ask("alerts", "list", "--json"))
     assert [one["message"]["title"] for one in said if one["subject"] == "acme"] == ["acme: 105 % of 0.0004 USD used this month"]
     assert "ana has it in hand" in ask("alerts", "ack", "acme", "--why", "raising it", "--for", "1d").stdout
+    assert "50, 80, 100" in ask("budgets", "list").stdout
     listed = ask("alerts", "list", "--subject", "acme").stdout
     assert "105 %" in listed
     assert "team" in listed

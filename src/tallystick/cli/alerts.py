@@ -121,7 +121,7 @@ def silence(*, subject: str, value: str | None, length: timedelta, why: str, set
     with running(settings) as server:
         made = server.silence(subject, length, why, value=value, who=me())
     click.echo(
-        f"silence {made['id']}: {subject} until {_second(made['until'])} UTC; `tallystick alerts unsilence` ends it before"
+        f"silence {made['id']}: {subject} until {_second(made['until'])} UTC; `tallystick alerts unsilence {made['id']}` ends it before"
     )
 
 
