@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,9 @@ def run(settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     for chatty in ("httpx", "apscheduler", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if settings.config is not None:
+        # The engine moves into its directory.
+        settings = replace(settings, config=settings.config.absolute())
     prices = load_prices_file(settings.config) if settings.config else UserPrices()
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(open_store(settings.data))
