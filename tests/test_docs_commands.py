@@ -1,8 +1,9 @@
 """What the documentation tells people to type works as it is written.
 
-Commands run in an empty directory, as a reader's shell would run them: against the server that README's own `tallystick up` starts, and
-the calls that README's own Python makes of a local provider. Two kinds are looked at instead of run: `make` is asked what it
-would do, because `make test` is what runs this, and `pip` would need the network. SQL recipes have tests of their own (test_user_sql_docs).
+Commands run in an empty directory, as a reader's shell would run them: against the server that README's own `tallystick up` starts, with
+README's budgets and a local Slack, and the calls that README's own Python makes of a local provider. Two kinds are looked at instead of run:
+`make` is asked what it would do, because `make test` is what runs this, and `pip` would need the network. SQL recipes and YAML have tests of
+their own (test_user_sql_docs, test_budget_docs, test_alert_docs).
 """
 
 import os
@@ -23,13 +24,13 @@ from server import CLEAN, free_port
 
 from tallystick.cli import cli
 from tallystick.client import Client
-from tallystick.testing import ProviderServer
+from tallystick.testing import ProviderServer, SlackServer
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
-    *(f"docs/{name}.md" for name in ("charges", "collector", "ingest", "prices", "settings", "sql")),
+    *(f"docs/{name}.md" for name in ("alerts", "budgets", "charges", "collector", "ingest", "prices", "settings", "sql")),
 ]
 
 
@@ -66,9 +67,9 @@ ASKED = [command for command in starting("tallystick") if command not in UP] + s
 
 def test_everything_that_is_told_is_run_or_looked_at() -> None:
     languages = {language for document in DOCUMENTS for language in re.findall(r"^```(\w+)$", text(document), re.MULTILINE)}
-    assert languages == {"console", "python", "sql"}
+    assert languages == {"console", "python", "sql", "yaml", "json", "jinja"}
     assert len(UP) == 1
-    assert {command.split()[1] for command in ASKED} >= {"costs", "sql", "prices", "keys", "doctor"}
+    assert {command.split()[1] for command in ASKED} >= {"costs", "sql", "prices", "budgets", "alerts", "keys", "doctor"}
     assert len(starting("curl")) == 1
     assert len(starting("make")) == 5
     assert sorted(COMMANDS) == sorted([*UP, *ASKED, *starting("make"), *starting("pip")])
@@ -108,8 +109,14 @@ class Shell(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """README's server, on free ports, and README's call in its ledger."""
+def slack() -> Iterator[SlackServer]:
+    with SlackServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shell(slack: SlackServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """README's server with README's budgets, on free ports, and README's call in its ledger."""
     directory = tmp_path_factory.mktemp("reader")
     port = free_port()
     environ = CLEAN | {
@@ -117,7 +124,11 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         "TALLYSTICK_PORT": str(port),
         "TALLYSTICK_GRPC_PORT": str(free_port()),
         "CURL_HOME": str(directory),
+        "TALLYSTICK_CONFIG": "budgets.yaml",
+        "SLACK_WEBHOOK_URL": slack.webhook_url,
+        "TALLYSTICK_ALLOW_PRIVATE_WEBHOOKS": "1",
     }
+    (directory / "budgets.yaml").write_text(blocks("README.md", "yaml")[0])
     (directory / ".curlrc").write_text('fail\nsilent\nshow-error\nnoproxy = "*"\n')
     with (directory / "log").open("w") as log:
         up = subprocess.Popen(
@@ -168,9 +179,21 @@ SHOWN = {
     "tallystick prices missing": r"^$",
     "tallystick keys create": r"^ts_\S{40,}$",
     "tallystick doctor": r"accepts spans",
+    "tallystick budgets validate": r"^budgets.yaml: fine; channels: 1, budgets: 2, rules: 0$",
+    "tallystick budgets list": r"^ acme .* 100.00 USD",
+    "tallystick budgets set": r"^globex is kept; the next evaluation judges by it$",
+    "tallystick budgets show": r"^ globex .* 80.00 USD",
+    "tallystick budgets history": r" revision 1 ",
+    "tallystick budgets delete": r"^globex is deleted",
+    "tallystick alerts evaluate": r"^\d+ judged in",
+    "tallystick alerts test": r"^team: sent$",
+    "tallystick alerts silence ": r"^silence 1: acme until",
+    "tallystick alerts silences": r"acme +all .* load test",
+    "tallystick alerts list": r"^$",
+    "tallystick alerts status": r"^\d budgets, 0 rules, every 10 s; last evaluated",
     "curl": r'"rows":\[\["0\.\d+"\]\]',
 }
-"""What comes of each, by how it begins: a pattern somewhere in its standard output."""
+"""What comes of each, by how it begins: a pattern somewhere in its standard output. They run in the order of the documents."""
 
 
 @pytest.mark.parametrize("command", ASKED)
