@@ -110,6 +110,13 @@ def test_a_budget_of_the_file_and_how_it_stands(api: Client, spend: Callable[...
     assert all(one["line"] and one["column"] for one in found["problems"])
 
 
+def test_a_percent_is_rounded_down(api: Client, spend: Callable[..., None]) -> None:
+    spend("thirds", 2)
+    api.put_budget("thirds", GOOD | {"amount": 0.00063, "scope": {"customer": "thirds"}})
+    assert api.budget("thirds")["values"][0]["percent"] == "66.6666"
+    api.delete_budget("thirds")
+
+
 def test_values_are_cut_off(api: Client, spend: Callable[..., None]) -> None:
     spend("acme", 1, agent="a")
     spend("acme", 1, agent="b")
@@ -136,6 +143,7 @@ def test_the_life_of_a_budget_made_by_api(api: Client, spend: Callable[..., None
     # Lowering it is judged at once; an edit of who owns it makes no revision.
     api.put_budget("life", definition | {"amount": 0.0006, "owners": ["ana"]}, who="bo")
     assert [one["title"] for one in api.evaluate_alerts()["said"]] == ["life: 105 % of 0.0006 USD used this month"]
+    assert [one["threshold"] for one in api.budget("life")["values"][0]["said"]] == ["actual:50", "actual:80", "actual:100"]
     api.put_budget("life", definition | {"amount": 0.0006, "owners": ["cy"]}, who="cy")
     assert api.evaluate_alerts()["said"] == []
     api.delete_budget("life", who="di")
@@ -188,6 +196,7 @@ def test_names_are_texts(api: Client, name: str) -> None:
         ({"thresholds": [80, 50]}, "thresholds: must ascend, each once: [50, 80]"),
         ({"notify": ["tea"]}, "notify[0]: no such channel; did you mean `team`?"),
         ({"notify": ["broken"]}, "can't be used"),
+        ({"notify": ["team", "broken"]}, "notify[1]: the channel in line 5 can't be used"),
         ({"name": "other"}, "name: isn't the name in the address"),
         ({"colour": "red"}, "colour: unknown field"),
     ],

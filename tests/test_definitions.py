@@ -15,6 +15,7 @@ from tallystick.alerts.journal import Said
 from tallystick.alerts.lease import Fence
 from tallystick.alerts.ledger import Ledger
 from tallystick.alerts.migrations import VERSION_TABLE
+from tallystick.alerts.tables import DEFINITIONS
 
 M = timedelta(minutes=1)
 BODY = '{"amount": "1\\u0000", "name": "a\\\\b"}'
@@ -88,6 +89,17 @@ def test_replicas_see_each_others_changes(url: str, ledger: Ledger) -> None:
         other.definitions.delete(BUDGET, "acme", author="ana", now=NOW)
         seen.add(ledger.definitions.version())
     assert len(seen) == 3
+
+
+def test_a_change_that_becomes_visible_late_is_seen(ledger: Ledger) -> None:
+    """PostgreSQL gives out ids before it commits: a smaller one may come after a larger one."""
+    ledger.definitions.put(BUDGET, "acme", BODY, author="ana", now=NOW)
+    before = ledger.definitions.version()
+    row = {"id": 0, "kind": BUDGET, "subject": "late", "body": BODY, "author": "bo", "at": NOW}
+    with ledger._database.write() as connection:
+        connection.execute(sa.insert(DEFINITIONS), row)
+    assert ledger.definitions.version() != before
+    assert set(in_force(ledger)) == {"acme", "late"}
 
 
 def test_a_ledger_of_before_gets_the_table(url: str) -> None:
