@@ -120,7 +120,7 @@ class Writer:
         for name, text in {
             "envelopes": COLUMNS,
             "normalise": normalise_sql("work.otlp_in"),
-            "near": read_sql("near").replace("{{processes}}", ""),
+            "near": read_sql("near").replace("{{processes}}", "").replace("{{tenants}}", "''"),
             "rivals": read_sql("rivals"),
         }.items():
             script = script.replace("{{" + name + "}}", text)
@@ -176,7 +176,7 @@ class Writer:
             return Written(outcomes, 0, 0, 0)
         self._price(seen)
         mixed = self._scopes.mixed({(row[2], row[3]) for row in survey})
-        self._find_near(mixed)
+        self._find_near({row[2] for row in survey}, mixed)
         verdict, entered = Verdict(), calls
         repeats = bool(mixed) or bool(scalar(self._client, self._sql["repeats"]))
         if repeats:
@@ -208,11 +208,12 @@ class Writer:
         # As text: the client's own insert loads numpy and pandas, a second and 100 MB of them.
         self._client.raw_insert(table, None, b"".join(tab_separated(row) for row in rows), fmt="TabSeparated")
 
-    def _find_near(self, mixed: set[tuple[str, str]]) -> None:
+    def _find_near(self, tenants: set[str], mixed: set[tuple[str, str]]) -> None:
         if mixed:
             self._insert("work.mixed", sorted(mixed))
         condition = "OR (tenant, process) IN (SELECT tenant, process FROM work.mixed)" if mixed else ""
-        self._client.command(f"INSERT INTO work.near {self._sql['near'].replace('{{processes}}', condition)}")
+        sql = self._sql["near"].replace("{{processes}}", condition).replace("{{tenants}}", ", ".join(map(quote, sorted(tenants))))
+        self._client.command(f"INSERT INTO work.near {sql}")
 
     def _enter(self, verdict: Verdict, *, repeats: bool) -> None:
         # Where every trace is new and there once, so is every span.

@@ -1,12 +1,12 @@
--- Calls of the ledger, and their voids, that a batch may repeat or tell of again: of the same trace, with the same answer, or of a process
--- that meters in two ways ({{processes}}). Two spans of one call start within two minutes of each other; asked minute by minute, a batch
--- with a span of last year doesn't have the year read.
+-- Calls of the ledger, and their voids, that a batch of {{tenants}} may repeat or tell of again: of the same trace, with the same answer, or of
+-- a process that meters in two ways ({{processes}}). Two spans of one call start within two minutes of each other; asked minute by minute, a
+-- batch with a span of last year doesn't have the year read.
 SELECT
     entry, tenant, trace_id, span_id, parent_span_id, response_id, response_key, process, service, scope, layer, is_log, started_at, duration_ns,
     request_model, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, usage_source,
     customer, feature, agent, team, user, session
 FROM ledger
-PREWHERE tenant IN (SELECT tenant FROM work.staged)
+PREWHERE tenant IN ({{tenants}})
     AND toStartOfMinute(started_at) IN
     (
         SELECT arrayJoin(arrayMap(i -> addMinutes(toStartOfMinute(started_at), i), [-2, -1, 0, 1, 2])) FROM work.staged WHERE problem = ''
