@@ -313,6 +313,19 @@ def test_what_was_said_and_what_became_of_it(api: Client, slack: SlackServer, sp
     api.delete_budget("said")
 
 
+def test_a_channel_that_the_file_gets_while_the_server_runs(api: Client, file: Path, spend: Callable[..., None]) -> None:
+    spend("late", 2)
+    file.write_text(FILE.replace("budgets:", '  late: {type: slack, url: "${SLACK_URL}"}\nbudgets:'))
+    try:
+        until(lambda: "late" in [one["name"] for one in api.alerts_status()["channels"]])
+        api.put_budget("late", GOOD | {"scope": {"customer": "late"}, "notify": "late"})
+        api.evaluate_alerts()
+        until(lambda: [one for one in of(api, "late") if one["deliveries"][0]["state"] == "sent"])
+        api.delete_budget("late")
+    finally:
+        file.write_text(FILE)
+
+
 def test_pages_of_what_was_said(api: Client, spend: Callable[..., None]) -> None:
     spend("pages", 1)
     for name in ("page-1", "page-2", "page-3"):
