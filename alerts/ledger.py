@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import delete, func, select, true, tuple_, update
 
 from tallystick.alerts import deliveries, lease
 from tallystick.alerts.database import Database
@@ -84,6 +84,13 @@ class Ledger:
     def history(self, subject: str) -> list[Revision]:
         """The oldest first."""
         return self._revisions(REVISIONS.c.subject == subject)
+
+    def histories(self) -> dict[str, list[Revision]]:
+        """The same of every subject there ever was."""
+        found: dict[str, list[Revision]] = {}
+        for one in self._revisions(true()):
+            found.setdefault(one.subject, []).append(one)
+        return found
 
     def _revisions(self, which: Any) -> list[Revision]:
         with self._database.read() as connection:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,10 +16,11 @@ from tallystick.alerts.config_budgets import Budget, fingerprint
 from tallystick.alerts.decide import Announcement, decide
 from tallystick.alerts.drivers import Announced, Details, details
 from tallystick.alerts.forecast import forecast
+from tallystick.alerts.in_force import Known, judged
 from tallystick.alerts.lease import EVALUATOR, Fence, Fenced
 from tallystick.alerts.ledger import Ledger, Revision
 from tallystick.alerts.model import Forecast, Mark, Period, Spend
-from tallystick.alerts.periods import PeriodSpec, previous, since
+from tallystick.alerts.periods import previous
 from tallystick.alerts.spend import Ask, Wanted, history, spends
 from tallystick.alerts.watch import Watch, rule_fingerprint
 
@@ -81,15 +82,26 @@ class Evaluator:
     """Judges all budgets, in one thread. Of several replicas, the one that holds the lease.
 
     ask: answers queries of all tenants' charges. holder: this replica's name. page: where people look, for links; None: no links.
+    kept: for how long calls are kept; a period that has lost some since it ended isn't judged, for it seems to have been corrected.
     """
 
-    def __init__(self, ledger: Ledger, ask: Ask, config: Config, *, holder: str, author: str, page: str | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        ask: Ask,
+        config: Config,
+        *,
+        holder: str,
+        author: str,
+        page: str | None = None,
+        kept: timedelta | None = None,
+    ) -> None:
         self._ledger, self._ask, self._holder, self._author = ledger, ask, holder, author
         self._links = {"Costs": page} if page else {}
         self._watch = Watch(ledger, ask, self._links)
-        self._config = config
+        self._config, self._kept = config, kept
         self._authors: Mapping[str, str] = {}
-        self._revisions: dict[str, Revision] | None = None
+        self._revisions: dict[str, list[Revision]] | None = None
         self._fence: Fence | None = None
         self._pruned: datetime | None = None
 
@@ -107,11 +119,11 @@ class Evaluator:
             config, revisions = self._config, self._revised(now)
             last = self._ledger.last_tick()
             wanted = self._wanted(config.budgets, revisions, last.at if last else None, now)
-            marks = self._ledger.marks({one.period.start for _, one in wanted})
-            cases = self._cases(wanted, revisions, marks)
+            marks = self._ledger.marks({one.period.start for _, _, one in wanted})
+            cases = self._cases(wanted, marks)
             findings = self._judge(cases, marks, now)
             said = self._say(findings, now)
-            looked, found = self._watch.look(config.rules, revisions, now, self._fence)
+            looked, found = self._watch.look(config.rules, {name: past[-1] for name, past in revisions.items()}, now, self._fence)
             duration = timedelta(seconds=elapsed() - began)
             self._ledger.ticked(now, duration, self._fence)
             self._prune(now)
@@ -132,53 +144,44 @@ class Evaluator:
             self._fence = self._ledger.leases.acquire(EVALUATOR, self._holder, LEASE, now)
         return self._fence is not None
 
-    def _revised(self, now: datetime) -> Mapping[str, Revision]:
-        """The present revision of each budget and rule; a definition that changed gets a new one."""
+    def _revised(self, now: datetime) -> Mapping[str, Sequence[Revision]]:
+        """The revisions of each budget and rule, the present one last; a definition that changed gets a new one."""
         if self._revisions is None:
-            known = self._ledger.latest()
+            known = self._ledger.histories()
             defined = [(one, fingerprint(one)) for one in self._config.budgets]
             for one, mark in (*defined, *((rule, rule_fingerprint(rule)) for rule in self._config.rules)):
-                present = known.get(one.name)
-                if present is None or present.fingerprint != mark:
+                past = known.setdefault(one.name, [])
+                if not past or past[-1].fingerprint != mark:
                     definition = json.dumps(one.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
                     author = self._authors.get(one.name, self._author)
                     number = self._ledger.revise(one.name, mark, definition, now, author)
-                    known[one.name] = Revision(one.name, number, mark, definition, author, now)
+                    past.append(Revision(one.name, number, mark, definition, author, now))
             self._revisions = known
         return self._revisions
 
     def _wanted(
-        self, budgets: Sequence[Budget], revisions: Mapping[str, Revision], last: datetime | None, now: datetime
-    ) -> list[tuple[Budget, Wanted]]:
-        known: dict[tuple[PeriodSpec, datetime], list[Period]] = {}
-        found = []
-        for budget in budgets:
-            spec, in_force = budget.periods, revisions[budget.name].at
-            if (spec, in_force) not in known:
-                known[spec, in_force] = since(spec, last, now, in_force=in_force)
-            found += [
-                (budget, Wanted(budget.name, period, budget.scope, budget.each, budget.measure))
-                for period in known[spec, in_force]
-            ]
-        return found
+        self, budgets: Sequence[Budget], revisions: Mapping[str, Sequence[Revision]], last: datetime | None, now: datetime
+    ) -> list[tuple[Budget, int, Wanted]]:
+        known: Known = {}
+        return [
+            (defined, number, Wanted(defined.name, period, defined.scope, defined.each, defined.measure))
+            for budget in budgets
+            for defined, number, period in judged(budget, revisions[budget.name], last, now, known)
+            if self._kept is None or now < period.end or period.start > now - self._kept
+        ]
 
-    def _cases(
-        self,
-        wanted: Sequence[tuple[Budget, Wanted]],
-        revisions: Mapping[str, Revision],
-        marks: Mapping[MarkedValue, Sequence[Mark]],
-    ) -> list[_Case]:
-        found = spends(self._ask, [one for _, one in wanted])
+    def _cases(self, wanted: Sequence[tuple[Budget, int, Wanted]], marks: Mapping[MarkedValue, Sequence[Mark]]) -> list[_Case]:
+        found = spends(self._ask, [one for _, _, one in wanted])
         spoken_of: dict[tuple[str, datetime], set[str]] = {}
         for name, start, value in marks:
             spoken_of.setdefault((name, start), set()).add(value)
         cases = []
-        for budget, one in wanted:
+        for budget, revision, one in wanted:
             some = found.get(one.key, ())
             # A value that was spoken of and has nothing left is still to be corrected.
             gone = spoken_of.get(one.key, set()) - {spend.value for spend in some}
             cases += [
-                _Case(budget, revisions[budget.name].number, one, spend)
+                _Case(budget, revision, one, spend)
                 for spend in (*some, *(Spend(value, Decimal(0), Decimal(0), 0, 0, 0, 0) for value in sorted(gone)))
             ]
         return cases
@@ -188,15 +191,22 @@ class Evaluator:
         steps = history(self._ask, list(foreseeing.values()))
         findings = _Findings()
         for case in cases:
+            known = marks.get(case.key, ())
+            if self._overtaken(case, known):
+                continue
             foreseen = self._forecast(case, steps, now) if case.wanted.key in steps else None
-            decision = decide(
-                case.budget, case.revision, case.period, case.spend, forecast=foreseen, marks=marks.get(case.key, ()), now=now
-            )
+            decision = decide(case.budget, case.revision, case.period, case.spend, forecast=foreseen, marks=known, now=now)
             if decision.say is not None:
                 findings.announcements.append((case, decision.say, decision.marks))
             else:
                 findings.silent += decision.marks
         return findings
+
+    def _overtaken(self, case: _Case, marks: Iterable[Mark]) -> bool:
+        """Whether a former definition comes to a period that a newer one has judged, under a clock that was ahead."""
+        assert self._revisions is not None
+        former = case.revision != self._revisions[case.budget.name][-1].number
+        return former and any(one.key.revision > case.revision for one in marks)
 
     @staticmethod
     def _forecast(case: _Case, steps: Mapping[tuple[str, datetime], Mapping[str, Steps]], now: datetime) -> Forecast | None:

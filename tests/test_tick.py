@@ -250,6 +250,64 @@ def test_lowering_the_amount_is_judged_at_once(office: Office) -> None:
     assert office.tick() == []
 
 
+def test_an_edit_ends_no_watch_over_the_past(office: Office) -> None:
+    """What had ended before an edit is judged as it was defined then."""
+    office.edit(file(f"{ACME}, owners: [kim]"))
+    office.at(3, 30, 12).spend("55")
+    assert office.tick() == ["acme 2026-03: 50"]
+    office.edit(file("name: acme, amount: 1000, period: month, owners: [lee]"))
+    assert office.at(4, 2, 9).tick() == []
+    office.spend("30", at=utc(3, 31, 23))
+    assert office.at(4, 3, 9).tick() == ["acme 2026-03: 80"]
+    assert (office.last.amount, office.last.spent, office.last.key.revision, office.last.owners) == (D(100), D(85), 1, ("lee",))
+    office.restart()
+    assert office.tick() == []
+    assert [one.revision for one in _acme(office, utc(3, 1))] == [1, 1]
+
+
+def test_an_edit_in_a_downtime_over_a_rollover(office: Office) -> None:
+    """Of days and then of weeks."""
+    office.edit(file("name: acme, amount: 10, period: day, thresholds: [100]"))
+    office.at(3, 31, 12).tick()
+    for day in (utc(3, 31, 23), utc(4, 1, 23)):
+        office.spend("12", at=day)
+    office.text = file("name: acme, amount: 30, period: week, thresholds: [100]")
+    office.restart()
+    assert office.at(4, 2, 9).tick() == ["acme 2026-03-31: 100", "acme 2026-04-01: 100"]
+    office.spend("6")
+    assert office.tick() == ["acme 2026-W14: 100"]
+
+
+def test_a_day_that_becomes_the_months_first(office: Office) -> None:
+    """Two periods that begin together: the one that counts is that of the new definition."""
+    office.edit(file("name: acme, amount: 10, period: day, thresholds: [100]"))
+    office.at(4, 1, 12).tick()
+    office.edit(file("name: acme, amount: 100, period: month, thresholds: [20]"))
+    office.spend("12")
+    office.spend("12", at=utc(4, 2, 8))
+    assert office.at(4, 2, 9).tick() == ["acme 2026-04: 20"]
+    assert office.last.spent == 24
+
+
+def test_an_edit_while_the_clock_is_ahead(office: Office) -> None:
+    office.edit(file("name: acme, amount: 10, period: day"))
+    office.at(3, 2, 9).spend("6")
+    assert office.tick() == ["acme 2026-03-02: 50"]
+    office.edit(file("name: acme, amount: 20, period: day"))
+    assert office.at(5, 2, 9).tick() == []
+    office.at(3, 3, 9).tick()
+    office.spend("12", at=utc(3, 2, 23))
+    assert office.tick() == ["acme 2026-03-02: 80"], "the day before is still judged"
+    # The day on which that clock becomes right.
+    office.spend("11", at=utc(5, 1, 12))
+    assert office.at(5, 2, 8).tick() == ["acme 2026-05-01: 50"]
+    assert office.at(5, 2, 10).tick() == []
+
+
+def _acme(office: Office, start: datetime) -> list[Any]:
+    return [one.key for one in office.ledger.marks([start])["acme", start, ""]]
+
+
 def test_a_budget_that_is_taken_out_for_a_while(office: Office) -> None:
     office.edit(file(ACME))
     office.at(3, 2, 9).spend("55")
@@ -304,6 +362,17 @@ def test_a_value_that_vanishes_is_corrected(office: Office) -> None:
     assert office.at(3, 2, 10).tick() == ["each-agent writer 2026-03-02: correction"]
     assert office.last.spent == 0
     assert office.at(3, 2, 11).tick() == []
+
+
+def test_calls_that_are_deleted_for_their_age_are_no_correction(office: Office) -> None:
+    config = load_config(file(ACME), ENVIRON)
+    office.evaluator = Evaluator(office.ledger, office.calls.ask, config, holder="office", author="test", kept=timedelta(days=40))
+    office.at(3, 2, 9).spend("60")
+    assert office.tick() == ["acme 2026-03: 50"]
+    office.at(4, 9, 9).spend("30", at=utc(3, 31))
+    assert office.tick() == ["acme 2026-03: 80"]
+    office.calls.forget()
+    assert office.at(4, 11, 9).tick() == []
 
 
 def test_spend_that_falls_and_rises_is_no_news(office: Office) -> None:

@@ -2,7 +2,7 @@
 
 import random
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from year_spend import Book, calls
 from tallystick.alerts import tick
 from tallystick.alerts.channels import Refused, Retry, Sent
 from tallystick.alerts.config import Config
+from tallystick.alerts.config_budgets import Budget
 from tallystick.alerts.database import Database, LedgerDown
 from tallystick.alerts.deliveries import Delivery, State
 from tallystick.alerts.forecast import forecast
@@ -140,6 +141,7 @@ class Year:
         self._down = 0
         self._broken = False
         self._heard_of = 0
+        self._defined: defaultdict[str, list[tuple[Budget, int, datetime]]] = defaultdict(list)
         self._restart = False
         self._overtaker: tuple[Replica, datetime] | None = None
         self._attempts: list[tuple[datetime, Ticked | None]] = []
@@ -360,7 +362,15 @@ class Year:
         # Whoever finished last, wrote last.
         told.sort(key=lambda one: finished is not None and one.now == datetime.fromisoformat(finished[0]))
         self._heard_of = rows[-1][0] if rows else self._heard_of
-        in_force = [InForce(budget, *revisions[budget.name]) for budget in self.config.budgets if budget.name in revisions]
+        in_force = []
+        for budget in self.config.budgets:
+            past = self._defined[budget.name]
+            if budget.name in revisions and (not past or past[-1][1] != revisions[budget.name][0]):
+                past.append((budget, *revisions[budget.name]))
+            for (defined, number, at), after in zip(past, [*past[1:], None], strict=True):
+                # What isn't judged changes without a revision.
+                as_of = defined if after else budget
+                in_force.append(InForce(as_of, number, at, after[2] if after else None, past[-1][2]))
         self.reckoning.hear(in_force, told, [from_json(body) for _, body in rows])
 
     def outcome(self) -> "Outcome":

@@ -26,11 +26,13 @@ Foresee = Callable[[Period, datetime, Decimal, Mapping[datetime, Decimal]], Fore
 
 @dataclass(frozen=True)
 class InForce:
-    """A budget, and since when it holds as it is."""
+    """A definition of a budget, and since when and until when it holds; until None: it still does. newest: when the present one was made."""
 
     budget: Budget
     revision: int
     at: datetime
+    until: datetime | None
+    newest: datetime
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class Reckoning:
         for value, spend in sums.items():
             case = budget.name, period.start, value
             message = messages.get(case)
+            if value in heard and heard[value].revision > each.revision:
+                continue
             if message is None and not foresees and self._seen.get(case) == (budget, each.revision, spend):
                 continue
             if not attempt.whole and message is None and case not in attempt.entered:
@@ -192,14 +196,21 @@ class Reckoning:
 
 
 def judged(each: InForce, last: datetime | None, now: datetime) -> Iterator[Period]:
-    """The current period, the one before, and those that ended since the last evaluation; none that ended before the budget was made or edited."""
+    """The current period, the one before, and those that ended since the last evaluation: each by the definition that held when it ended.
+
+    A definition that was made under a clock that was ahead judges all.
+    """
+    if each.until is not None and each.newest > now:
+        return
     period = _period_at(each.budget.periods, now)
-    yield period
-    for number in range(1, MOST_PERIODS):
+    number = 0
+    while number < MOST_PERIODS:
+        if each.until is None or period.end <= each.until:
+            yield period
+        number += 1
         period = _period_at(each.budget.periods, period.start - timedelta(microseconds=1))
-        if last is None or period.end <= each.at or (number > 1 and period.end <= last):
+        if last is None or period.end <= each.at <= now or (number > 1 and period.end <= last):
             return
-        yield period
 
 
 _period_at = lru_cache(maxsize=2_000)(period_at)

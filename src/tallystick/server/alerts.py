@@ -73,7 +73,7 @@ class Alerts:
         self._evaluator = Evaluator(
             # One process holds a data directory: started again after a crash, it is the same holder, and needn't wait for its own lease.
             self.ledger, self.ask, self._judged.config, holder=f"{socket.gethostname()}:{store.data}", author=_FILE,
-            page=settings.public_url or url,
+            page=settings.public_url or url, kept=timedelta(days=settings.retention_days) if settings.retention_days else None,
         )  # fmt: skip
         self._evaluator.use(self._judged.config, _authors(self._judged))
         every = timedelta(seconds=settings.alerts_every_s or 10)
