@@ -77,9 +77,7 @@ def memory(days: int) -> None:
         taken.append(sum(one.size for one in tracemalloc.take_snapshot().filter_traces(ours).statistics("filename")))
 
     with tempfile.TemporaryDirectory() as data:
-        year = Year(
-            Path(data), START, START + timedelta(days=days), a_day=20, step=timedelta(hours=12), faulty=False, months=weigh
-        )
+        year = Year(Path(data), START, START + timedelta(days=days), a_day=8, step=timedelta(days=1), faulty=False, months=weigh)
         tracemalloc.start(1)
         year.run()
         tracemalloc.stop()

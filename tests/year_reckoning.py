@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from tallystick.alerts.config_budgets import Budget
 from tallystick.alerts.model import Basis, Forecast, Key, Kind, Message, Period, Spend, Threshold
-from tallystick.alerts.periods import period_at
+from tallystick.alerts.periods import PeriodSpec, period_at
 from tallystick.alerts.spend import Wanted
 
 MOST_PERIODS = 100
@@ -213,7 +213,11 @@ def judged(each: InForce, last: datetime | None, now: datetime) -> Iterator[Peri
             return
 
 
-_period_at = lru_cache(maxsize=2_000)(period_at)
+@lru_cache(maxsize=2_000)
+def _period_at(spec: PeriodSpec, at: datetime) -> Period:
+    found = period_at(spec, at)
+    # Its own copies: what the reckoning remembers isn't to be counted as the alerter's memory.
+    return Period(found.start + timedelta(0), found.end + timedelta(0), found.label)
 
 
 def _wrong_now(budget: Budget, figures: Sequence[tuple[bool, Decimal, Decimal]], spend: Spend) -> bool:

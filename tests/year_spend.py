@@ -183,6 +183,9 @@ class Book:
         key = (tuple(sorted(wanted.scope.items())), wanted.each, start, end, step)
         sums = self._kept.get(key)
         if sums is None:
+            # Copies, which aren't to be counted as the alerter's memory.
+            start, end = start + timedelta(0), end + timedelta(0)
+            key = (*key[:2], start, end, step)
             sums = self._kept[key] = _Sums(wanted.scope, wanted.each, start, end, step)
             fresh: Iterator[Entry] | list[Entry] = (one for day in self._between(start, end) for one in self._days.get(day, ()))
         else:
