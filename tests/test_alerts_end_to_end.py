@@ -90,7 +90,8 @@ def test_kills(tmp_path: Path, slack: SlackServer) -> None:
             server.kill()
         server.start()
         expected = {f"each-agent (agent-{number})" for number in range(KILLS)}
-        until(lambda: {title.partition(":")[0] for title in titles(slack)} >= expected, server.log)
+        # A message whose sender was killed is due again when its claim is over, after two minutes.
+        until(lambda: {title.partition(":")[0] for title in titles(slack)} >= expected, server.log, limit_s=240)
         heard = len(slack.messages)
         spend(server, "last", 6, agent="last")
         until(lambda: len(slack.messages) > heard, server.log)
