@@ -63,15 +63,16 @@ def main() -> None:
         print(f"{rows:,} calls in {parts} parts, {size / rows:.1f} bytes each, filled in {time.monotonic() - began:.0f} s")
         since, until = START_S * 10**9, (START_S + DAYS * 86_400) * 10**9
         days = f"toDate(started_at) >= toDate({START_S // 86_400})"
-        scopes = f"SELECT customer, feature, agent, team, sum(cost_usd) AS cost FROM charges WHERE {days} GROUP BY customer, feature, agent, team"
         questions = {
             "spend by customer, feature and agent, 30 days": spend(["customer", "feature", "agent"], since, until),
             "spend by customer and day, 30 days": spend(["customer", "day"], since, until),
+            "one customer's spend by feature and day, 30 days": spend(["feature", "day"], since, until, where={"customer": "customer-7"}),
+            "spend by feature and day, 30 days": spend(["feature", "day"], since, until),
             "spend by model, 30 days": spend(["model"], since, until),
             "p95 time to first token by model, 30 days": "SELECT request_model, quantileTDigest(0.95)(ttft_ms) FROM charges GROUP BY request_model",
             "budgets: each customer, this month": f"SELECT customer, sum(cost_usd) FROM charges WHERE {days} GROUP BY customer",
-            "budgets: every value of customer, feature, agent, team, this month": "SELECT customer, feature, agent, team, sum(cost) "
-            f"FROM ({scopes}) GROUP BY GROUPING SETS ((customer), (feature), (agent), (team))",
+            "budgets: every value of customer, feature, agent, team, this month": "SELECT [customer], sum(cost_usd) FROM charges "
+            f"WHERE {days} GROUP BY customer UNION ALL SELECT [feature, agent, team], sum(cost_usd) FROM charges WHERE {days} GROUP BY feature, agent, team",
         }
         for name, question in questions.items():
             text, params = (question, {}) if isinstance(question, str) else question
