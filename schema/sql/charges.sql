@@ -19,5 +19,6 @@ SELECT
     lower(hex(span_id)) AS span_id,
     response_id,
     entered_at,
-    reason
+    reason,
+    correction
 FROM ledger
