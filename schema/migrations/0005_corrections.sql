@@ -1,6 +1,6 @@
 -- Which run of corrections made an entry; '' for calls, and for what the writer voids at ingest.
 ALTER TABLE ledger ADD COLUMN IF NOT EXISTS correction LowCardinality(String);
--- Runs: one row each (read it with FINAL), written as `entering` before the first entry stands in the ledger and as `made` after the
+-- Runs: one row each (read with FINAL: the last that was written), written as `entering` before the first entry stands in the ledger and as `made` after the
 -- last. One that was killed in between is undone at the next start and stands as `dropped`. entries, cost_usd: how many entries it made
 -- and their sum.
 CREATE TABLE IF NOT EXISTS corrections
@@ -18,6 +18,6 @@ CREATE TABLE IF NOT EXISTS corrections
     cost_usd Decimal(38, 12),
     undoes String
 )
-ENGINE = ReplacingMergeTree(state)
+ENGINE = ReplacingMergeTree
 ORDER BY id
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
