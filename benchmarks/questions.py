@@ -2,13 +2,14 @@
 
     python benchmarks/questions.py [--calls 10000000]
 
-Rows are made by the engine itself: 50 skewed customers, 8 features, 6 agents, 12 models; 30 days. The median of five, after one.
+Rows are made by the engine itself: 50 skewed customers, 8 features, 6 agents, 12 models; 30 days. The median of seven, after one.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,9 @@ def main() -> None:
         questions = {
             "spend by customer, feature and agent, 30 days": spend(["customer", "feature", "agent"], since, until),
             "spend by customer and day, 30 days": spend(["customer", "day"], since, until),
-            "one customer's spend by feature and day, 30 days": spend(["feature", "day"], since, until, where={"customer": "customer-7"}),
+            "one customer's spend by feature and day, 30 days": spend(
+                ["feature", "day"], since, until, where={"customer": "customer-7"}
+            ),
             "spend by feature and day, 30 days": spend(["feature", "day"], since, until),
             "spend by model, 30 days": spend(["model"], since, until),
             "p95 time to first token by model, 30 days": "SELECT request_model, quantileTDigest(0.95)(ttft_ms) FROM charges GROUP BY request_model",
@@ -77,13 +80,15 @@ def main() -> None:
         for name, question in questions.items():
             text, params = (question, {}) if isinstance(question, str) else question
             with store.reader(None, READER_SETTINGS) as reader:
-                run(reader, text, params)
-                times, engine = [], []
-                for _ in range(5):
+                # Alerts ask by themselves: what they ask isn't a user's, and needn't be checked.
+                ask = reader.query if name.startswith("budgets") else partial(run, reader)
+                ask(text, params)
+                times = []
+                for _ in range(7):
                     began = time.monotonic()
-                    engine.append(run(reader, text, params).elapsed_ms)
+                    ask(text, params)
                     times.append((time.monotonic() - began) * 1000)
-            print(f"{statistics.median(times):8.1f} ms, {statistics.median(engine):8.1f} of it in the engine  {name}", flush=True)
+            print(f"{statistics.median(times):8.1f} ms, least {min(times):8.1f}  {name}", flush=True)
 
 
 if __name__ == "__main__":
