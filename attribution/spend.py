@@ -54,16 +54,16 @@ def spend(
     Raises UnknownDimension.
     """
     params: dict[str, Any] = {"limit": limit if limit is not None else 2**63 - 1}
-    expressions = [(name, _expression(name, f"by_{index}", params)) for index, name in enumerate(dimensions)]
-    conditions = [_period(since_ns, until_ns, params)]
+    expressions = [(name, expression(name, f"by_{index}", params)) for index, name in enumerate(dimensions)]
+    conditions = [period(since_ns, until_ns, params)]
     for index, (name, value) in enumerate((where or {}).items()):
         params[f"where_{index}"] = value
-        conditions.append(f"toString({_expression(name, f'where_tag_{index}', params)}) = {{where_{index}:String}}")
-    order = [_quoted(name) for name in dimensions if name in _IN_TIME_ORDER]
-    order += ["group_cost DESC NULLS LAST", "group_tokens DESC", *(_quoted(name) for name in dimensions)]
+        conditions.append(f"toString({expression(name, f'where_tag_{index}', params)}) = {{where_{index}:String}}")
+    order = [quoted(name) for name in dimensions if name in _IN_TIME_ORDER]
+    order += ["group_cost DESC NULLS LAST", "group_tokens DESC", *(quoted(name) for name in dimensions)]
     text = (
-        _TEMPLATE.replace("/*dimensions*/", "".join(f"{_quoted(name)}, " for name in dimensions))
-        .replace("/*expressions*/", "".join(f"{expression} AS {_quoted(name)}, " for name, expression in expressions))
+        _TEMPLATE.replace("/*dimensions*/", "".join(f"{quoted(name)}, " for name in dimensions))
+        .replace("/*expressions*/", "".join(f"{sql} AS {quoted(name)}, " for name, sql in expressions))
         .replace("/*conditions*/", " AND ".join(conditions))
         .replace("/*order*/", ", ".join(order))
     )
@@ -79,7 +79,8 @@ def check_dimension(name: str) -> None:
     raise UnknownDimension(f"no dimension {name!r}: {meant}")
 
 
-def _expression(name: str, tag_param: str, params: dict[str, Any]) -> str:
+def expression(name: str, tag_param: str, params: dict[str, Any]) -> str:
+    """SQL of a dimension; a tag's name is added to `params` as `tag_param`. Raises UnknownDimension."""
     check_dimension(name)
     if name in DIMENSIONS:
         return DIMENSIONS[name]
@@ -87,18 +88,19 @@ def _expression(name: str, tag_param: str, params: dict[str, Any]) -> str:
     return f"tags[{{{tag_param}:String}}]"
 
 
-def _period(since_ns: int, until_ns: int, params: dict[str, Any]) -> str:
+def period(since_ns: int, until_ns: int, params: dict[str, Any], prefix: str = "") -> str:
+    """The condition that an entry belongs to [since, until), nanoseconds since 1970; its values are added to `params`."""
+    since, until = f"{prefix}since", f"{prefix}until"
     if since_ns % _DAY_NS == 0 and until_ns % _DAY_NS == 0:
         # The projection knows days only: asked in these terms it can answer.
-        params |= {"since": since_ns // _DAY_NS, "until": until_ns // _DAY_NS}
-        time, since, until = "toDate(started_at)", "toDate({since:Int32})", "toDate({until:Int32})"
-    else:
-        params |= {"since": since_ns, "until": until_ns}
-        time = "started_at"
-        since, until = "fromUnixTimestamp64Nano({since:Int64}, 'UTC')", "fromUnixTimestamp64Nano({until:Int64}, 'UTC')"
-    return f"{time} >= {since} AND {time} < {until}"
+        params |= {since: since_ns // _DAY_NS, until: until_ns // _DAY_NS}
+        return f"toDate(started_at) >= toDate({{{since}:Int32}}) AND toDate(started_at) < toDate({{{until}:Int32}})"
+    params |= {since: since_ns, until: until_ns}
+    lower, upper = (f"fromUnixTimestamp64Nano({{{name}:Int64}}, 'UTC')" for name in (since, until))
+    return f"started_at >= {lower} AND started_at < {upper}"
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """The name of a column."""
     # A tag's name is free text: it comes back as a column's name, and as nothing else.
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
