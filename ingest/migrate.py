@@ -2,16 +2,20 @@
 
 import re
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tallystick.ingest.errors import NewerData
-from tallystick.ingest.store import read_sql, scalar
+from tallystick.ingest.store import read_sql
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 _CREATE = """CREATE TABLE IF NOT EXISTS migrations (number UInt16, name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
 ENGINE = MergeTree ORDER BY number SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"""
+
+
+VIEWS: Final = ("charges", "outcomes", "price_rates")
+"""Of schema/sql: what users query. Made anew at each start."""
 
 
 class Migration(NamedTuple):
@@ -63,18 +67,20 @@ def migrate(client: "Client", retention_days: int | None) -> list[str]:
             parameters={"number": migration.number, "name": migration.name},
         )
         applied.append(f"{migration.number:04} {migration.name}")
-    client.command(read_sql("charges"))
+    for view in VIEWS:
+        client.command(read_sql(view))
     if retention_days is not None:
         _set_retention(client, retention_days)
     return applied
 
 
 def _set_retention(client: "Client", days: int) -> None:
-    """Delete calls that started longer ago; 0 keeps them."""
-    question = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = 'ledger'"
-    present = str(scalar(client, question))
-    wanted = f"TTL toDateTime(started_at) + toIntervalDay({days})" if days else ""
-    if wanted and wanted not in present:
-        client.command(f"ALTER TABLE ledger MODIFY {wanted} SETTINGS materialize_ttl_after_modify = 0")
-    elif not wanted and "TTL toDateTime(started_at)" in present:
-        client.command("ALTER TABLE ledger REMOVE TTL")
+    """Delete calls that started and outcomes that came longer ago; 0 keeps them."""
+    for table, column in (("ledger", "started_at"), ("reported_outcomes", "at")):
+        question = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
+        present = str(client.query(question, parameters={"table": table}).result_rows[0][0])
+        wanted = f"TTL toDateTime({column}) + toIntervalDay({days})" if days else ""
+        if wanted and wanted not in present:
+            client.command(f"ALTER TABLE {table} MODIFY {wanted} SETTINGS materialize_ttl_after_modify = 0")
+        elif not wanted and f"TTL toDateTime({column})" in present:
+            client.command(f"ALTER TABLE {table} REMOVE TTL")
