@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS reported_outcomes
     feature LowCardinality(String),
     agent LowCardinality(String),
     session String,
-    trace_id FixedString(16),
+    trace_id String,
     tags Map(LowCardinality(String), String),
     entered_at DateTime64(6, 'UTC')
 )

@@ -3,7 +3,7 @@ CREATE OR REPLACE VIEW outcomes AS
 SELECT
     toInt8(1) AS counts,
     tenant, outcome, success, revenue_usd, at, customer, feature, agent, session,
-    if(trace_id = toFixedString('', 16), '', lower(hex(trace_id))) AS trace_id,
+    trace_id,
     '' AS span_id,
     tags, id, entered_at
 FROM reported_outcomes FINAL
