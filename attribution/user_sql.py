@@ -22,7 +22,18 @@ from tallystick.attribution.user_sql_check import ONLY_SELECT, BadQuery, check
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-__all__ = ["READER_SETTINGS", "BadQuery", "Column", "QueryTooExpensive", "Result", "run"]
+__all__ = [
+    "READER_SETTINGS",
+    "BadQuery",
+    "Checked",
+    "Column",
+    "QueryTooExpensive",
+    "Result",
+    "checked",
+    "result",
+    "run",
+    "written",
+]
 
 MAX_QUERY_BYTES: Final = 65_536
 MAX_NESTING: Final = 200
@@ -115,34 +126,82 @@ class Result(NamedTuple):
     elapsed_ms: float
 
 
+class Checked(NamedTuple):
+    """A query that may run: the text that the engine wrote anew from the tree that was checked, and its parameters' values."""
+
+    text: str
+    values: Mapping[str, Any]
+
+
+class Read(NamedTuple):
+    """A query as the engine read it, unchecked. tables: what the connection's current `database` holds."""
+
+    text: str
+    tree: dict[str, Any]
+    database: str
+    tables: list[str]
+
+
 def run(reader: "Client", query: str, params: Mapping[str, Any] | None) -> Result:
     """Answer one query of a user; `params` bind to its `{name:Type}`. Raises BadQuery, QueryTooExpensive.
 
     reader: a connection of `Store.reader(tenant, READER_SETTINGS)`, whose current database holds `charges`.
     """
+    return result(reader, checked(reader, query, params))
+
+
+def checked(reader: "Client", query: str, params: Mapping[str, Any] | None) -> Checked:
+    """What may run of a user's query. Raises BadQuery, QueryTooExpensive."""
     _check_size(query)
     try:
-        text, tree, database, tables = _answer(reader, _READ, {"query": query})["data"][0]
-        named = check(json.loads(tree), database, tables)
-        if "aggregatefunction" in text.lower():
-            # States that the engine didn't make itself can crash it.
-            raise BadQuery("not_allowed", "A state of an aggregate function can't be written.", "Make it by a -State function.")
-        # Only what the tree names is passed on: where it finds no parameter, the client would put values into the text by itself.
-        answer = _answer(reader, text, _bound(named, params or {}))
+        found = read(reader, query)
+        named = check(found.tree, found.database, found.tables)
+    except RecursionError:
+        raise QueryTooExpensive(*_TOO_COMPLEX) from None
+    if "aggregatefunction" in found.text.lower():
+        # States that the engine didn't make itself can crash it.
+        raise BadQuery("not_allowed", "A state of an aggregate function can't be written.", "Make it by a -State function.")
+    # Only what the tree names is passed on: where it finds no parameter, the client would put values into the text by itself.
+    return Checked(found.text, _bound(named, params or {}))
+
+
+def read(reader: "Client", query: str) -> Read:
+    """A query as the engine's parser has it; nothing of it runs. Raises BadQuery, QueryTooExpensive, RecursionError."""
+    text, tree, database, tables = _rows(reader, _READ, {"query": query})["data"][0]
+    return Read(text, json.loads(tree), database, tables)
+
+
+def result(reader: "Client", question: Checked, mark: str = "") -> Result:
+    """The answer of a checked query. mark: what KILL QUERY finds it by. Raises BadQuery, QueryTooExpensive."""
+    try:
+        answer = _rows(reader, _marked(question, mark), question.values)
     except RecursionError:
         raise QueryTooExpensive(*_TOO_COMPLEX) from None
     columns = [Column(column["name"], column["type"]) for column in answer["meta"]]
     return Result(columns, answer["data"], answer["statistics"]["elapsed"] * 1e3)
 
 
-def _answer(reader: "Client", statement: str, params: dict[str, Any]) -> dict[str, Any]:
+def written(reader: "Client", question: Checked, form: str, mark: str = "") -> bytes:
+    """The answer of a checked query as the engine writes it. form: one of its output formats. Raises BadQuery, QueryTooExpensive."""
+    return _written(reader, _marked(question, mark), question.values, form)
+
+
+def _marked(question: Checked, mark: str) -> str:
+    return f"/* {mark} */ {question.text}" if mark else question.text
+
+
+def _rows(reader: "Client", statement: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(_written(reader, statement, values, "JSONCompact").decode(errors="replace"))
+    return answer
+
+
+def _written(reader: "Client", statement: str, values: Mapping[str, Any], form: str) -> bytes:
     try:
-        answer: dict[str, Any] = json.loads(reader.raw_query(statement, params, fmt="JSONCompact").decode(errors="replace"))
+        return reader.raw_query(statement, dict(values), fmt=form)
     except ClickHouseError as error:
         # Embedded, what a failed query had already written is put before the next answer of the connection: let that be this one.
         reader.raw_query("SELECT 1")
         raise _refusal(str(error)) from None
-    return answer
 
 
 def _check_size(query: str) -> None:

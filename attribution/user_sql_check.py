@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 Node = Mapping[str, Any]
 
-VIEW: Final = "charges"
-"""The one table that users may read."""
+VIEWS: Final = frozenset({"charges", "outcomes", "price_rates"})
+"""The tables that users may read."""
 
 _NODES: Final[Mapping[str, frozenset[str]]] = {
     kind: frozenset(keys.split())
@@ -58,13 +58,13 @@ _NODES: Final[Mapping[str, frozenset[str]]] = {
 """Kinds of nodes of parseQueryToJSON, and the keys that each may have beside `type`."""
 
 _CLAUSES: Final = {
-    "out_file": ("INTO OUTFILE", "The answer comes as JSON; `tallystick sql` also writes CSV."),
-    "format_ast": ("FORMAT", "The answer comes as JSON; `tallystick sql` also writes CSV."),
+    "out_file": ("INTO OUTFILE", "`tallystick sql --format csv -o FILE` writes files."),
+    "format_ast": ("FORMAT", "The request says it: `?format=csv`; `tallystick sql --format csv`."),
     "settings": ("SETTINGS", "Limits and settings are the server's."),
     "settings_ast": ("SETTINGS", "Limits and settings are the server's."),
     "group_by_with_totals": ("WITH TOTALS", "GROUP BY … WITH ROLLUP puts totals among the rows."),
     "prewhere": ("PREWHERE", "Write WHERE: the engine moves what it can by itself."),
-    "final": ("FINAL", f"Rows of `{VIEW}` are final."),
+    "final": ("FINAL", "Rows are final."),
     "sample_size": ("SAMPLE", "Filter by a hash, as in WHERE cityHash64(trace_id) % 10 = 0."),
 }
 """What may be written in SELECT but not here: key of a node → name, hint."""
@@ -130,12 +130,12 @@ def check(tree: Node, database: str, tables: Collection[str]) -> frozenset[str]:
 
     tree: parseQueryToJSON of the very text that will run. tables: what the current `database` holds.
     """
-    if VIEW not in tables:
-        raise ValueError(f"{database} has no {VIEW}: its names can't be told from a query's own")
+    if missing := VIEWS.difference(tables):
+        raise ValueError(f"{database} has no {', '.join(sorted(missing))}: its names can't be told from a query's own")
     if tree.get("type") != "SelectWithUnionQuery":
         raise BadQuery("not_a_select", "Only SELECT can be asked.", ONLY_SELECT)
     nodes = list(_nodes(tree))
-    names = _Names(database, frozenset(tables) - {VIEW}, frozenset(str(n["name"]) for n in nodes if n["type"] == "WithElement"))
+    names = _Names(database, frozenset(tables) - VIEWS, frozenset(str(n["name"]) for n in nodes if n["type"] == "WithElement"))
     called = {id(n["table_function"]) for n in nodes if n["type"] == "TableExpression" and "table_function" in n}
     for node in nodes:
         match node["type"]:
@@ -174,7 +174,7 @@ def _nodes(tree: Node) -> Iterator[Node]:
 
 
 class _Names(NamedTuple):
-    """What a query's names can mean. taken: tables of the database beside the view. own: what the query defines by WITH."""
+    """What a query's names can mean. taken: tables of the database beside the views. own: what the query defines by WITH."""
 
     database: str
     taken: frozenset[str]
@@ -182,7 +182,7 @@ class _Names(NamedTuple):
 
     def check_table(self, node: Node) -> None:
         name = str(node["name"])
-        if name in (VIEW, f"{self.database}.{VIEW}"):
+        if name.removeprefix(f"{self.database}.") in VIEWS:
             return
         if name not in self.own:
             raise _no_table(name)
@@ -192,7 +192,7 @@ class _Names(NamedTuple):
         name = str(node["name"])
         first, _, rest = name.partition(".")
         foreign = first.lower() in _OTHER_DATABASES and rest
-        if name in self.taken or foreign or (first == self.database and rest.split(".")[0] != VIEW):
+        if name in self.taken or foreign or (first == self.database and rest.split(".")[0] not in VIEWS):
             raise _no_table(name)
 
     def check_new(self, name: str) -> None:
@@ -227,7 +227,11 @@ def _check_name(name: str) -> None:
 
 
 def _no_table(name: str) -> BadQuery:
-    return BadQuery("no_such_table", f"There is no table {name}.", f"The table is `{VIEW}`; others can be defined in WITH.")
+    return BadQuery(
+        "no_such_table",
+        f"There is no table {name}.",
+        f"What can be asked: {', '.join(sorted(VIEWS))}; others can be defined in WITH.",
+    )
 
 
 def _no_parameter() -> BadQuery:

@@ -87,6 +87,11 @@ class Client:
         columns = ((column["name"], column["type"]) for column in answer["columns"])
         return result(columns, answer["rows"], answer["elapsed_ms"])
 
+    def sql_file(self, query: str, params: Mapping[str, Any] | None = None, *, format: str) -> bytes:
+        """The answer to one query as a file: `csv`, `ndjson`, `arrow` (an IPC stream) or `parquet`. Raises Unreachable, Refused."""
+        body = {"query": query, "params": dict(params or {})}
+        return self._answer("POST", "/v1/sql", json=body, params={"format": format}).content
+
     def price(self, price_id: str) -> dict[str, str] | None:
         """What a price id of the ledger stands for: columns of schema/sql/price_by_id.sql as text. None if it has none such.
 
@@ -209,12 +214,15 @@ class Client:
         except Unreachable:
             return False
 
-    def _json(self, method: str, path: str, **options: Any) -> Any:
+    def _answer(self, method: str, path: str, **options: Any) -> "httpx.Response":
         response = self._request(method, path, **options)
         if response.status_code != 200:
             raise _refusal(response)
+        return response
+
+    def _json(self, method: str, path: str, **options: Any) -> Any:
         try:
-            return response.json()
+            return self._answer(method, path, **options).json()
         except ValueError:
             raise Refused(
                 200, "not_tallystick", f"{self.url} answered something other than JSON", "is this a tallystick server?"

@@ -24,6 +24,10 @@ class Ledger(Protocol):
         """Run one query; `params` bind to its `{name:Type}`."""
         ...
 
+    def sql_file(self, query: str, params: Mapping[str, Any] | None = None, *, format: str) -> bytes:
+        """The answer to one query as a file: `csv`, `ndjson`, `arrow` or `parquet`."""
+        ...
+
     def price(self, price_id: str) -> dict[str, str] | None:
         """What a price id of the ledger stands for: columns of schema/sql/price_by_id.sql as text; None if it has none such."""
         ...
@@ -73,6 +77,14 @@ class _Local:
         except BadQuery as error:
             raise Failure(error.message, error.hint) from None
         return result(((column.name, column.type) for column in found.columns), found.rows, found.elapsed_ms)
+
+    def sql_file(self, query: str, params: Mapping[str, Any] | None = None, *, format: str) -> bytes:
+        from tallystick.attribution.user_sql import BadQuery
+
+        try:
+            return self._ledger.sql_file(query, params, format=format)
+        except BadQuery as error:
+            raise Failure(error.message, error.hint) from None
 
     def price(self, price_id: str) -> dict[str, str] | None:
         return self._ledger.price(price_id)

@@ -1,6 +1,5 @@
 """What commands print: tables for people, one JSON array or CSV for programs."""
 
-import csv
 import json
 import math
 import sys
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
+from tallystick.attribution.csv_cells import safe_cell, write_csv
 from tallystick.cli.options import Form
 
 if TYPE_CHECKING:
@@ -50,10 +50,9 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """CSV (RFC 4180, but for lines that end in a newline alone); unknown is empty."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    """CSV (RFC 4180, but for lines that end in a newline alone); unknown is empty, and no text is a formula."""
+    write_csv(sys.stdout, [map(safe_cell, header)])
+    write_csv(sys.stdout, ([_cell(value) for value in row] for row in rows))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], fields: Sequence[Field], footer: Mapping[str, Any] | None = None) -> None:
@@ -145,4 +144,6 @@ def _plain(value: Any) -> Any:
 
 def _cell(value: Any) -> Any:
     plain = _plain(value)
+    if isinstance(value, str):
+        return safe_cell(value)
     return json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict) else plain

@@ -4,24 +4,24 @@ import logging
 from importlib.resources import files
 from typing import Any, Final
 
-import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tallystick.alerts.database import LedgerError
-from tallystick.attribution.user_sql import READER_SETTINGS, BadQuery, run
+from tallystick.attribution.user_sql import BadQuery
 from tallystick.ingest.committer import Committer
 from tallystick.ingest.errors import StoreError
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
-from tallystick.server import alerts_api, budgets_api
+from tallystick.server import alerts_api, budgets_api, sql_api
 from tallystick.server.alerts import Alerts
+from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
 from tallystick.server.recorded_price import recorded_price
 
@@ -33,9 +33,6 @@ _PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 """What the page can't say of itself in its own policy."""
-
-_READERS: Final = 3
-"""Queries that run at one time; further ones wait."""
 
 
 class UnknownPrice(PayloadError):
@@ -50,30 +47,6 @@ class UnknownPrice(PayloadError):
         )
 
 
-class SqlQuestion(BaseModel):
-    """One SELECT over `charges`; `params` bind to its `{name:Type}`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    query: str = Field(examples=["SELECT customer, sum(cost_usd) AS cost FROM charges GROUP BY customer ORDER BY cost DESC"])
-    params: dict[str, Any] = Field(default_factory=dict, examples=[{"customer": "acme"}])
-
-
-class SqlColumn(BaseModel):
-    """A column of an answer; `type` is ClickHouse's."""
-
-    name: str
-    type: str
-
-
-class SqlAnswer(BaseModel):
-    """Rows in order; decimals are strings, unknown is null."""
-
-    columns: list[SqlColumn]
-    rows: list[list[Any]]
-    elapsed_ms: float
-
-
 def error_body(code: str, message: str, hint: str) -> dict[str, dict[str, str]]:
     """What every error answers: a word for programs, a sentence, and what to do."""
     return {"error": {"code": code, "message": message, "hint": hint}}
@@ -84,7 +57,7 @@ def create_app(store: Store, committer: Committer, receiver: Receiver, door: Doo
     app = FastAPI(
         title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None
     )
-    readers = anyio.CapacityLimiter(_READERS)
+    asking = Asking(store)
 
     app.add_middleware(Guard, door=door)
 
@@ -113,22 +86,10 @@ def create_app(store: Store, committer: Committer, receiver: Receiver, door: Doo
             "queue": {"spans": spans, "bytes": size},
         }
 
-    @app.post("/v1/sql", summary="SQL over charges", tags=["attribution"])
-    async def sql(request: Request, question: SqlQuestion) -> SqlAnswer:
-        tenant = door.reader(request.headers.get("authorization"))
-
-        def ask() -> SqlAnswer:
-            with store.reader(tenant, READER_SETTINGS) as reader:
-                result = run(reader, question.query, question.params)
-            columns = [SqlColumn(name=column.name, type=column.type) for column in result.columns]
-            return SqlAnswer(columns=columns, rows=result.rows, elapsed_ms=result.elapsed_ms)
-
-        return await anyio.to_thread.run_sync(ask, limiter=readers)
-
     @app.get("/v1/price", summary="What a price id of charges stands for", tags=["attribution"])
     async def price(request: Request, id: str) -> dict[str, str]:
         tenant = door.reader(request.headers.get("authorization"))
-        found = await anyio.to_thread.run_sync(recorded_price, store, tenant, id, limiter=readers)
+        found = await asking.read(lambda: recorded_price(store, tenant, id))
         if found is None:
             raise UnknownPrice
         return found
@@ -139,6 +100,7 @@ def create_app(store: Store, committer: Committer, receiver: Receiver, door: Doo
         return HTMLResponse(text, headers=_PAGE_HEADERS)
 
     app.include_router(router(receiver))
+    app.include_router(sql_api.router(store, door, asking))
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(alerts_api.router(alerts, door))
     _answer_errors(app)
@@ -183,6 +145,10 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(BadQuery)
     async def query(request: Request, error: BadQuery) -> JSONResponse:
         return JSONResponse(error_body(error.code, error.message, error.hint), 400)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tallystick.attribution.sql_formats import Format, file
 from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.store import Store, open_store
@@ -21,6 +22,11 @@ class LocalLedger:
         """Run one query over `charges`; None sees all tenants. Raises BadQuery, QueryTooExpensive."""
         with self._store.reader(tenant, READER_SETTINGS) as reader:
             return run(reader, query, params)
+
+    def sql_file(self, query: str, params: Mapping[str, Any] | None = None, *, format: str) -> bytes:
+        """The answer to one query as a file, as `Client.sql_file`. Raises BadQuery, QueryTooExpensive."""
+        with self._store.reader(None, READER_SETTINGS) as reader:
+            return file(reader, query, params, Format(format))
 
     def price(self, price_id: str) -> dict[str, str] | None:
         """What a price id of the ledger stands for, as the server's /v1/price answers; None if it never had it."""
