@@ -1,0 +1,77 @@
+-- The dearest sessions, or runs of agents.
+--
+-- definition:
+-- * id: of the session, or the trace id of the run; calls without one are left out
+-- * customer, feature: whose they are; `(several)` where there is more than one
+-- * calls: calls, without those that were entered twice
+-- * tokens: input, read from and written to the provider's cache, output; unknown counts are left out
+-- * cost_usd: sum of all entries, corrections included; NULL where nothing is priced
+-- * share: of the cost of all entries of the period, 0 to 1, those without a session or trace too
+-- * unpriced_calls: calls that have no cost, and so aren't in cost_usd
+-- * first_seen: when its first call began
+-- * seconds: from the start of its first call to the end of its last, within the period; a pause counts
+-- * failed: calls that ended in an error
+-- * models, agents: those that took part, by name; at most 20
+-- parameters:
+-- * of choice session|run = session: sessions (`session` of the scope), or runs (all calls of one trace)
+-- * since time = 30d: from when on
+-- * until time = end of today: before when
+-- * where filters: only entries that have these values
+-- * limit count = 20: most rows
+-- example: tallystick ask sessions --param of=run --where feature=support --since 7d
+SELECT
+    id,
+    customer_name AS customer,
+    feature_name AS feature,
+    group_calls AS calls,
+    group_tokens AS tokens,
+    group_cost AS cost_usd,
+    toFloat64(group_cost) / nullIf(toFloat64(all_cost), 0) AS share,
+    unpriced_calls,
+    first_seen,
+    seconds,
+    failed,
+    models,
+    agents
+FROM
+(
+    SELECT
+        id,
+        customer_name,
+        feature_name,
+        group_calls,
+        group_tokens,
+        group_cost,
+        sum(group_cost) OVER () AS all_cost,
+        unpriced_calls,
+        first_seen,
+        seconds,
+        failed,
+        models,
+        agents
+    FROM
+    (
+        SELECT
+            tenant,
+            if({of:String} = 'session', session, if(trace_id = repeat('0', 32), '', trace_id)) AS id,
+            if(uniqExact(customer) = 1, any(customer), '(several)') AS customer_name,
+            if(uniqExact(feature) = 1, any(feature), '(several)') AS feature_name,
+            sum(calls) AS group_calls,
+            sum(
+                ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
+                + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0)) AS group_tokens,
+            sum(cost_usd) AS group_cost,
+            sumIf(calls, cost_usd IS NULL) AS unpriced_calls,
+            min(started_at) AS first_seen,
+            toFloat64(toUnixTimestamp64Nano(max(ended_at)) - toUnixTimestamp64Nano(first_seen)) / 1e9 AS seconds,
+            sumIf(calls, status = 'error') AS failed,
+            arraySort(groupUniqArrayIf(20)(if(response_model != '', response_model, request_model), entry = 'call')) AS models,
+            arrayFilter(name -> name != '', arraySort(groupUniqArrayIf(20)(agent, entry = 'call'))) AS agents
+        FROM charges
+        WHERE /*period*/ AND /*where*/
+        GROUP BY tenant, id
+    )
+)
+WHERE id != '' AND group_calls > 0
+ORDER BY cost_usd DESC NULLS LAST, tokens DESC, id
+LIMIT {limit:UInt32}
