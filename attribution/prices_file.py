@@ -1,14 +1,12 @@
 """The user's prices: the `prices:` part of the configuration file, validated. Reference: docs/prices.md."""
 
-import difflib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, get_args
+from typing import Annotated, Final, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -19,20 +17,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+
+from tallystick.attribution.config_file import ConfigFileError, Loc, problems_of, read
 
 MAX_USD_A_TOKEN: Final = Decimal(100)
 """More can only be a mistake, and would leave the range in which the ledger calculates exactly."""
 
-Loc = tuple[int | str, ...]
 
-
-class PriceFileError(ValueError):
-    """The user's prices can't be used. Each of `problems` says where, what is wrong, and what to write instead."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+class PriceFileError(ConfigFileError):
+    """The user's prices can't be used."""
 
 
 def _instant(value: object) -> object:
@@ -215,85 +208,22 @@ def load_prices(
     try:
         return UserPrices.model_validate(config.get("prices") or {})
     except ValidationError as error:
-        problems = []
-        for detail in error.errors(include_url=False):
-            loc = ("prices", *detail["loc"])
-            line = line_of(loc)
-            problems.append(f"{file}{f':{line}' if line else ''}: {_dotted(loc)}: {_advice(detail)}")
-        raise PriceFileError(problems) from None
+        raise PriceFileError(problems_of(error, UserPrices, ("prices",), file, line_of)) from None
+
+
+def read_prices(text: str, file: str = "configuration") -> UserPrices:
+    """`load_prices` of the text of a YAML file, with line numbers in the messages. Raises `PriceFileError`."""
+    try:
+        found = read(text, file, "prices", "docs/prices.md")
+    except ConfigFileError as error:
+        raise PriceFileError(error.problems) from None
+    return load_prices(found.content, file, found.line)
 
 
 def load_prices_file(path: Path) -> UserPrices:
-    """`load_prices` of a YAML file, with line numbers in the messages. Raises `PriceFileError`, `OSError`."""
+    """`read_prices` of a file. Raises `PriceFileError`, `OSError`."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        repeated = list(_repeated_keys(root, within="prices"))
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise PriceFileError([f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from None
-    if repeated:
-        raise PriceFileError([f"{path}:{line}: `{key}` is there twice in the same place: keep one" for key, line in repeated])
-    if not isinstance(config, dict):
-        raise PriceFileError([f"{path}: expected a mapping with the key `prices`, see docs/prices.md"])
-    return load_prices(config, str(path), lambda loc: _line(root, loc))
-
-
-def _dotted(loc: Loc) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-
-
-def _advice(detail: ErrorDetails) -> str:
-    field = str(detail["loc"][-1]) if detail["loc"] else "prices"
-    if detail["type"] == "extra_forbidden":
-        known = _fields_at(detail["loc"][:-1])
-        near = difflib.get_close_matches(field, known, 1)
-        return f"unknown field; did you mean `{near[0]}`?" if near else f"unknown field; known here: {', '.join(known)}"
-    if detail["type"] == "missing":
-        return f"is missing: add `{field}`"
-    if detail["type"] == "string_pattern_mismatch":
-        return "three capital letters such as EUR" if field == "currency" else "a name without spaces or commas"
-    return f"{detail['msg'].removeprefix('Value error, ')} (found {detail['input']!r:.60})"
-
-
-def _fields_at(loc: Loc) -> list[str]:
-    """Names of the fields of the part of the file at `loc`, by following the declared types."""
-    part: type[BaseModel] = UserPrices
-    for step in loc:
-        if isinstance(step, str):
-            declared = part.model_fields[step].annotation
-            part = next((t for t in (declared, *get_args(declared)) if isinstance(t, type) and issubclass(t, BaseModel)), part)
-    return [field.alias or name for name, field in part.model_fields.items()]
-
-
-def _line(root: Any, loc: Loc) -> int | None:
-    """The line of the deepest node on the way to `loc` that exists."""
-    node, line = root, None
-    for step in loc:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == step), None)
-            if pair is None:
-                break
-            node, line = pair[1], pair[0].start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _repeated_keys(node: Any, within: str | None = None) -> Any:
-    """(key, line) of mapping keys that YAML would silently let the last one win of. within: of deeper keys, only those of this part."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            if within in {None, key.value}:
-                yield from _repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _repeated_keys(item)
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PriceFileError([f"{path}: not valid YAML: {error}"]) from None
+    return read_prices(text, str(path))
