@@ -3,12 +3,10 @@
 import re
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
+from tallystick.attribution.statements import fill
 from tallystick.schema.dialects import quote
-
-_QUERY: Final = (Path(__file__).parent / "queries" / "priced_calls.sql").read_text(encoding="utf-8")
 
 COLUMNS: Final = (
     "tenant", "customer", "feature", "agent", "team", "user", "session", "service", "environment", "tags", "provider", "request_model",
@@ -60,16 +58,13 @@ def priced_calls(book: str, condition: str) -> str:
     condition: SQL over the ledger's columns, true for a call and its corrections alike (`Which.condition`). The book's prices of
     these calls' models must stand in table `prices`.
     """
-    text = _QUERY
-    for name, part in {
-        "columns": ", ".join(COLUMNS),
-        "cost": _shared("cost"),
-        "join": _shared("cost_join").replace("{book:String}", quote(book)),
-        # Last: a customer may be called {{cost}}.
-        "condition": condition,
-    }.items():
-        text = text.replace("{{" + name + "}}", part)
-    return text
+    return fill(
+        "priced_calls",
+        columns=", ".join(COLUMNS),
+        condition=condition,
+        cost=_shared("cost"),
+        join=_shared("cost_join").replace("{book:String}", quote(book)),
+    )
 
 
 def _shared(name: str) -> str:

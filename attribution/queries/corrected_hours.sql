@@ -1,0 +1,6 @@
+-- How many corrections the ledger holds for each hour (seconds since 1970). {{condition}} is filled by attribution/corrections.py.
+SELECT toUnixTimestamp(toStartOfHour(started_at)) AS hour, count()
+FROM ledger
+WHERE entry != 'call' AND {{condition}}
+GROUP BY hour
+ORDER BY hour
