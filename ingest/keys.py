@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,15 +29,46 @@ class BadTenant(ValueError):
     """A tenant's name is letters, digits, '.', '_' and '-', at most 64."""
 
 
+class Role(StrEnum):
+    """What a key is for. All but an operator's are bound to their tenant."""
+
+    MEMBER = "member"
+    """Sends, and asks."""
+
+    WRITER = "writer"
+    """Sends spans and outcomes, and asks nothing: for a service, whose key lies about in its configuration."""
+
+    READER = "reader"
+    """Asks, and sends nothing."""
+
+    OPERATOR = "operator"
+    """Sends for, and asks about, every tenant; changes budgets, silences and corrections."""
+
+    @property
+    def sends(self) -> bool:
+        """Whether spans and outcomes may be sent with it."""
+        return self is not Role.READER
+
+    @property
+    def asks(self) -> bool:
+        """Whether what stands in the ledger may be asked with it."""
+        return self is not Role.WRITER
+
+
 @dataclass(frozen=True)
 class KeyInfo:
-    """A key as it may be shown. operator: may see all tenants and send for any. Times are UTC."""
+    """A key as it may be shown. Times are UTC."""
 
     id: str
     tenant: str
-    operator: bool
+    role: Role
     created_at: datetime
     revoked_at: datetime | None = None
+
+    @property
+    def operator(self) -> bool:
+        """Whether it is every tenant's."""
+        return self.role is Role.OPERATOR
 
 
 class KeyStore:
@@ -49,16 +81,14 @@ class KeyStore:
         self._path = data / _FILE
         self._known: tuple[_Stamp | None, dict[str, KeyInfo]] = (None, {})
 
-    def create(self, tenant: str, operator: bool = False) -> str:
+    def create(self, tenant: str, role: Role = Role.MEMBER) -> str:
         """A new key. Raises BadTenant, KeysDamaged."""
         if not _TENANT.fullmatch(tenant):
             raise BadTenant(f"{tenant!r} is no tenant's name: letters, digits, '.', '_' and '-', at most 64")
         id_ = secrets.token_hex(4)
         key = f"ts_{id_}_{secrets.token_urlsafe(32)}"
         with self._change() as rows:
-            rows.append(
-                {"hash": _hash(key), "id": id_, "tenant": tenant, "operator": operator, "created_at": _now(), "revoked_at": None}
-            )
+            rows.append({"hash": _hash(key), "id": id_, "tenant": tenant, "role": role, "created_at": _now(), "revoked_at": None})
         return key
 
     def all(self) -> list[KeyInfo]:
@@ -117,10 +147,7 @@ class KeyStore:
         if not isinstance(rows, list):
             raise self._damaged("it holds no list of keys")
         for number, row in enumerate(rows, 1):
-            wrong = next(
-                (what for name, (fits, what) in _FORM.items() if not isinstance(row, dict) or not fits(row.get(name))), None
-            )
-            if wrong is not None:
+            if (wrong := _wrong(row)) is not None:
                 raise self._damaged(f"in key {number} of {len(rows)}, {wrong}")
         return rows
 
@@ -147,10 +174,23 @@ def _info(row: dict[str, Any]) -> KeyInfo:
     return KeyInfo(
         row["id"],
         row["tenant"],
-        row["operator"],
+        _role(row),
         datetime.fromisoformat(row["created_at"]),
         datetime.fromisoformat(revoked) if revoked else None,
     )
+
+
+def _role(row: dict[str, Any]) -> Role:
+    # Keys had no roles but this one before there were roles.
+    return Role(row["role"]) if "role" in row else Role.OPERATOR if row["operator"] else Role.MEMBER
+
+
+def _wrong(row: Any) -> str | None:
+    """What is wrong with a key of the file, None if nothing is."""
+    if not isinstance(row, dict):
+        return "it is no object"
+    left_out = "role" if "operator" in row and "role" not in row else "operator"
+    return next((what for name, (fits, what) in _FORM.items() if name != left_out and not fits(row.get(name))), None)
 
 
 def _is_time(value: object) -> bool:
@@ -164,6 +204,7 @@ _FORM: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "hash": (lambda value: isinstance(value, str) and len(value) == 64, "`hash` isn't 64 characters"),
     "id": (lambda value: isinstance(value, str) and value != "", "`id` is no text"),
     "tenant": (lambda value: isinstance(value, str) and _TENANT.fullmatch(value) is not None, "`tenant` is no tenant's name"),
+    "role": (lambda value: value in list(Role), f"`role` is none of {', '.join(Role)}"),
     "operator": (lambda value: isinstance(value, bool), "`operator` is neither true nor false"),
     "created_at": (_is_time, "`created_at` is no time with a zone"),
     "revoked_at": (lambda value: value is None or _is_time(value), "`revoked_at` is neither null nor a time with a zone"),

@@ -39,7 +39,7 @@ class Sender:
 
 
 class Authenticate(Protocol):
-    """Says who a request comes from by its Authorization header; raises PayloadError (401) if it mayn't."""
+    """Says who a request comes from by its Authorization header; raises PayloadError (401, 403) if it mayn't."""
 
     def __call__(self, authorization: str | None) -> Sender: ...
 
@@ -150,6 +150,7 @@ async def _settled(receiver: Receiver, payload: Payload, sender: Sender) -> Outc
 _GRPC_STATUS: Final = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     413: grpc.StatusCode.INVALID_ARGUMENT,
 }
 

@@ -16,7 +16,7 @@ import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
 from tallystick.client import Client
-from tallystick.ingest.keys import KeyStore
+from tallystick.ingest.keys import KeyStore, Role
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("TALLYSTICK_", "OTEL_"))}
 COMMAND = [sys.executable, "-m", "tallystick.cli"]
@@ -99,8 +99,8 @@ class Server:
         with Client(self.url, key) as client:
             return client.sql(query).dicts()
 
-    def key(self, tenant: str, operator: bool = False) -> str:
-        return KeyStore(self.data).create(tenant, operator)
+    def key(self, tenant: str, operator: bool = False, role: Role = Role.MEMBER) -> str:
+        return KeyStore(self.data).create(tenant, Role.OPERATOR if operator else role)
 
     def log(self) -> str:
         return self._log.read_text()

@@ -532,11 +532,14 @@ def test_a_file_of_prices_is_checked_and_used(shell: Shell, tmp_path: Path) -> N
 def test_a_key_is_shown_once_and_can_be_revoked(shell: Shell, tmp_path: Path) -> None:
     shell.monkeypatch.setenv("TALLYSTICK_DATA", str(tmp_path / "new"))
     (made,) = shell("keys", "create", "--tenant", "acme", "--json").rows
-    assert set(made) == {"tenant", "key"}
-    plain = shell("keys", "create", "--tenant", "ops", "--operator")
+    assert set(made) == {"tenant", "role", "key"}
+    plain = shell("keys", "create", "--tenant", "ops", "--role", "operator")
     assert re.fullmatch(r"ts_\S{40,}\n", plain.out)
     keys = shell("keys", "list", "--json").rows
-    assert [(key["tenant"], key["operator"], key["revoked_at"]) for key in keys] == [("acme", False, None), ("ops", True, None)]
+    assert [(key["tenant"], key["role"], key["revoked_at"]) for key in keys] == [
+        ("acme", "member", None),
+        ("ops", "operator", None),
+    ]
     store = KeyStore(tmp_path / "new")
     assert shell("keys", "revoke", keys[0]["id"]).code == 0
     assert store.find(made["key"]) is None

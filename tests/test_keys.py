@@ -1,5 +1,6 @@
 """API keys: shown once, kept as a hash, changed by several processes."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,12 +11,12 @@ import pytest
 from otlp import request, span
 from server import Server
 
-from tallystick.ingest.keys import BadTenant, KeyStore
+from tallystick.ingest.keys import BadTenant, KeyStore, Role
 
 
 def test_a_key_finds_its_tenant(tmp_path: Path) -> None:
     keys = KeyStore(tmp_path)
-    acme, ops = keys.create("acme"), keys.create("ops", operator=True)
+    acme, ops = keys.create("acme"), keys.create("ops", Role.OPERATOR)
     assert acme != ops
     found = keys.find(acme)
     assert found is not None
@@ -71,6 +72,47 @@ def test_bad_names_of_tenants(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadTenant):
         KeyStore(tmp_path).create(name)
     assert KeyStore(tmp_path).all() == []
+
+
+def test_roles(tmp_path: Path) -> None:
+    keys = KeyStore(tmp_path)
+    for role in Role:
+        found = keys.find(keys.create("acme", role))
+        assert found is not None
+        assert found.role is role
+        assert found.operator == (role is Role.OPERATOR)
+    assert [role for role in Role if role.sends] == [Role.MEMBER, Role.WRITER, Role.OPERATOR]
+    assert [role for role in Role if role.asks] == [Role.MEMBER, Role.READER, Role.OPERATOR]
+
+
+def test_keys_made_before_there_were_roles_keep_what_they_could(tmp_path: Path) -> None:
+    member, ops = "ts_0000000a_one", "ts_0000000b_two"
+    rows = [
+        {
+            "hash": hashlib.sha256(key.encode()).hexdigest(),
+            "id": key[3:11],
+            "tenant": "acme",
+            "operator": key == ops,
+            "created_at": "2026-05-01T10:00:00+00:00",
+            "revoked_at": None,
+        }
+        for key in (member, ops)
+    ]
+    (tmp_path / "keys.json").write_text(json.dumps(rows))
+    keys = KeyStore(tmp_path)
+    new = keys.create("acme", Role.READER)
+    assert [key.role for key in keys.all()] == [Role.MEMBER, Role.OPERATOR, Role.READER]
+    assert keys.revoke("0000000a")
+    assert keys.find(member) is None
+    assert [(found.role, found.tenant) for key in (ops, new) if (found := keys.find(key))] == [
+        (Role.OPERATOR, "acme"),
+        (Role.READER, "acme"),
+    ]
+
+
+def test_an_older_version_takes_no_key_with_a_role_for_one_without(tmp_path: Path) -> None:
+    KeyStore(tmp_path).create("acme", Role.READER)
+    assert "operator" not in json.loads((tmp_path / "keys.json").read_text())[0]
 
 
 def test_another_process_is_noticed_at_once(tmp_path: Path) -> None:

@@ -31,6 +31,14 @@ def without(name: str) -> Callable[[str], str]:
     return lambda text: json.dumps([{key: value for key, value in row.items() if key != name} for row in json.loads(text)])
 
 
+def as_it_was(operator: Any) -> Callable[[str], str]:
+    def changed(text: str) -> str:
+        rows = json.loads(without("role")(text))
+        return json.dumps([{**row, "operator": operator} for row in rows])
+
+    return changed
+
+
 DAMAGE: list[tuple[Callable[[str], str], str]] = [
     (lambda text: "", "it is empty"),
     (lambda text: " \n", "it is empty"),
@@ -42,20 +50,23 @@ DAMAGE: list[tuple[Callable[[str], str], str]] = [
     (lambda text: text.replace('"acme"', '"\udcff"'), "it isn't JSON; was its end cut off?"),
     (lambda text: "null", "it holds no list of keys"),
     (lambda text: json.dumps({"keys": json.loads(text)}), "it holds no list of keys"),
-    (lambda text: "[7]", "in key 1 of 1, `hash` isn't 64 characters"),
+    (lambda text: "[7]", "in key 1 of 1, it is no object"),
     (set_field("hash", None), "in key 2 of 2, `hash` isn't 64 characters"),
     (set_field("hash", "secret"), "in key 2 of 2, `hash` isn't 64 characters"),
     (set_field("id", 7), "in key 2 of 2, `id` is no text"),
     (set_field("tenant", ["acme"]), "in key 2 of 2, `tenant` is no tenant's name"),
     (set_field("tenant", ""), "in key 2 of 2, `tenant` is no tenant's name"),
-    # Taken as truth, this would let a tenant see everybody's calls.
-    (set_field("operator", "false"), "in key 2 of 2, `operator` is neither true nor false"),
-    (set_field("operator", 1), "in key 2 of 2, `operator` is neither true nor false"),
+    (set_field("role", "admin"), "in key 2 of 2, `role` is none of member, writer, reader, operator"),
+    (set_field("role", None), "in key 2 of 2, `role` is none of member, writer, reader, operator"),
+    (set_field("role", ["operator"]), "in key 2 of 2, `role` is none of member, writer, reader, operator"),
     (set_field("created_at", "2026-01-01"), "in key 2 of 2, `created_at` is no time with a zone"),
     (set_field("created_at", 0), "in key 2 of 2, `created_at` is no time with a zone"),
     # Taken as a time, this would revoke the key; taken as none, put it in force again.
     (set_field("revoked_at", False), "in key 2 of 2, `revoked_at` is neither null nor a time with a zone"),
-    (without("operator"), "in key 1 of 2, `operator` is neither true nor false"),
+    (without("role"), "in key 1 of 2, `role` is none of member, writer, reader, operator"),
+    # As keys were before there were roles. Taken as truth, this would let a tenant see everybody's calls.
+    (as_it_was("false"), "in key 1 of 2, `operator` is neither true nor false"),
+    (as_it_was(1), "in key 1 of 2, `operator` is neither true nor false"),
     (without("tenant"), "in key 1 of 2, `tenant` is no tenant's name"),
 ]
 
@@ -185,11 +196,11 @@ def test_a_running_server_keeps_its_doors_as_they_were(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         key = server.key("acme")
         assert server.post(request(span("before")), key).status_code == 200
-        damage(server.data, set_field_of_first("operator", "yes"))
+        damage(server.data, set_field_of_first("role", "yes"))
         assert server.post(request(span("after")), key).status_code == 200
         assert server.post(request(span("nobody")), "ts_nobody").status_code == 401
         assert server.sql("SELECT sum(calls) AS n FROM charges", key) == [{"n": 2}]
-        assert server.log().count("is damaged: in key 1 of 1, `operator` is neither true nor false") == 1
+        assert server.log().count("is damaged: in key 1 of 1, `role` is none of member, writer, reader, operator") == 1
         doctor = tallystick("doctor", "--data", str(server.data), "--json")
         assert [check["state"] for check in json.loads(doctor.stdout) if check["what"] == "keys"] == ["fail"]
 

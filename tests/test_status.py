@@ -52,8 +52,8 @@ def test_a_tenant_is_told_no_figure_and_why(busy: Server) -> None:
     assert answer.json() == {
         "error": {
             "code": "forbidden",
-            "message": "Only an operator may ask: the answer is about all tenants.",
-            "hint": "Ask with an operator's key.",
+            "message": "A member's key isn't for this.",
+            "hint": "Ask with an operator's key; `tallystick keys create --tenant NAME --role ROLE` makes one.",
         }
     }
 

@@ -19,10 +19,13 @@ def _second(value: datetime | None) -> str:
     return "" if value is None else str(value)[:19]
 
 
+_ROLES = ("member", "writer", "reader", "operator")
+"""As ingest.keys has them, which takes long to import."""
+
 _FIELDS = (
     Field("id", "id", text),
     Field("tenant", "tenant", text),
-    Field("operator", "operator", lambda value: "yes" if value else ""),
+    Field("role", "role", text),
     Field("created_at", "created", _second),
     Field("revoked_at", "revoked", _second),
 )
@@ -36,6 +39,7 @@ def keys() -> None:
 
     \b
     tallystick keys create --tenant acme
+    tallystick keys create --tenant acme --role writer
     tallystick keys list
     tallystick keys revoke 3f9a1c
     """
@@ -43,27 +47,34 @@ def keys() -> None:
 
 @keys.command()
 @click.option("--tenant", required=True, help="Whose calls are sent with the key.")
-@click.option("--operator", is_flag=True, help="May send for, and see, every tenant.")
+@click.option(
+    "--role",
+    type=click.Choice(_ROLES),
+    default=_ROLES[0],
+    show_default=True,
+    help="A writer sends, a reader asks, a member does both; an operator does so for every tenant, and changes budgets.",
+)
 @json_option
 @setting_option("data")
-def create(*, tenant: str, operator: bool, as_json: bool, data: Path | None) -> None:
+def create(*, tenant: str, role: str, as_json: bool, data: Path | None) -> None:
     """Make a key and print it: this is the only time that it is shown.
 
     \b
     tallystick keys create --tenant acme
-    tallystick keys create --tenant acme --json
+    tallystick keys create --tenant acme --role reader --json
     """
-    from tallystick.ingest.keys import BadTenant
+    from tallystick.ingest.keys import BadTenant, Role
 
     try:
-        key = _store(data).create(tenant, operator=operator)
+        key = _store(data).create(tenant, Role(role))
     except BadTenant as error:
         raise click.BadParameter(str(error), param_hint="--tenant") from None
     if as_json:
-        print_json([{"tenant": tenant, "key": key}])
+        print_json([{"tenant": tenant, "role": role, "key": key}])
         return
     click.echo(key)
-    click.echo(f"the key of {tenant}; it isn't shown again. A service sends with it by TALLYSTICK_KEY", err=True)
+    use = "A service sends with it by TALLYSTICK_KEY" if Role(role).sends else "Commands ask with it by TALLYSTICK_KEY"
+    click.echo(f"the key of {tenant}, a {role}'s; it isn't shown again. {use}", err=True)
 
 
 @keys.command("list")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Final
 
-from tallystick.ingest.keys import KeyInfo, KeyStore
+from tallystick.ingest.keys import KeyInfo, KeyStore, Role
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import Sender
 
@@ -24,11 +24,14 @@ class Unauthorized(PayloadError):
 
 
 class Forbidden(PayloadError):
-    """The key is a tenant's, and what it asks for isn't."""
+    """The key isn't for this. The hint names the roles that are."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: Role, needed: str) -> None:
         super().__init__(
-            403, "forbidden", "Only an operator may ask: the answer is about all tenants.", "Ask with an operator's key."
+            403,
+            "forbidden",
+            f"A {role}'s key isn't for this.",
+            f"Ask with {needed}'s key; `tallystick keys create --tenant NAME --role ROLE` makes one.",
         )
 
 
@@ -52,19 +55,28 @@ class Door:
         return found
 
     def sender(self, authorization: str | None) -> Sender:
-        """For whom spans are stored. Raises Unauthorized."""
+        """For whom spans are stored. Raises Unauthorized, Forbidden where the key only asks."""
         key = self.key(authorization)
-        return Sender(DEFAULT_TENANT, False) if key is None else Sender(key.tenant, key.operator)
+        if key is None:
+            return Sender(DEFAULT_TENANT, False)
+        if not key.role.sends:
+            raise Forbidden(key.role, "a writer's, a member's or an operator")
+        return Sender(key.tenant, key.operator)
 
     def reader(self, authorization: str | None) -> str | None:
-        """Whose rows may be read; None is everybody's. Raises Unauthorized."""
+        """Whose rows may be read; None is everybody's. Raises Unauthorized, Forbidden where the key only sends."""
         key = self.key(authorization)
-        return None if key is None or key.operator else key.tenant
+        if key is None or key.operator:
+            return None
+        if not key.role.asks:
+            raise Forbidden(key.role, "a reader's, a member's or an operator")
+        return key.tenant
 
     def check_operator(self, authorization: str | None) -> None:
-        """Raises Forbidden unless everybody's rows may be read, Unauthorized."""
-        if self.reader(authorization) is not None:
-            raise Forbidden
+        """Raises Forbidden unless everybody's rows may be read and changed, Unauthorized."""
+        key = self.key(authorization)
+        if key is not None and not key.operator:
+            raise Forbidden(key.role, "an operator")
 
     def suspicious(self, headers: Mapping[str, str]) -> bool:
         """A request without a key that a page elsewhere or a proxy makes in somebody's name: its Host isn't this machine's, or it was forwarded."""

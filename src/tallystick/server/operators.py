@@ -1,9 +1,11 @@
-"""Routes for operators alone, and as whom they are remembered."""
+"""Which keys a route is for, and as whom who calls it is remembered."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Query, Request
 
+from tallystick.ingest.keys import Role
 from tallystick.server.auth import Door
 
 Who = Annotated[
@@ -17,20 +19,37 @@ Who = Annotated[
 ]
 
 
+class Gate:
+    """A dependency of routes. roles: those whose keys `check` lets through, told in the API's description."""
+
+    def __init__(self, check: Callable[[str | None], object], roles: frozenset[Role]) -> None:
+        self._check, self.roles = check, roles
+
+    async def __call__(self, request: Request) -> None:
+        """Raises Unauthorized, Forbidden."""
+        self._check(request.headers.get("authorization"))
+
+
+ASKERS: Final = frozenset(role for role in Role if role.asks)
+SENDERS: Final = frozenset(role for role in Role if role.sends)
+
+
 def operators_only(door: Door) -> dict[str, Any]:
     """Arguments of a router: everybody else is turned away before anything is looked at."""
-
-    async def check(request: Request) -> None:
-        door.check_operator(request.headers.get("authorization"))
-
     return {
-        "dependencies": [Depends(check)],
-        "responses": {
-            401: {"description": "A key is needed, or this one isn't known."},
-            403: {"description": "The key is a tenant's: an operator's is needed."},
-            503: {"description": "The alert ledger can't be reached now; see Retry-After."},
-        },
+        "dependencies": [Depends(Gate(door.check_operator, frozenset({Role.OPERATOR})))],
+        "responses": {503: {"description": "The alert ledger can't be reached now; see Retry-After."}},
     }
+
+
+def askers_only(door: Door) -> dict[str, Any]:
+    """Arguments of a router or route: a writer's key is turned away. Whose rows may be read, `door.reader` says."""
+    return {"dependencies": [Depends(Gate(door.reader, ASKERS))]}
+
+
+def senders_only(door: Door) -> dict[str, Any]:
+    """Arguments of a router or route: a reader's key is turned away. For whom it sends, `door.sender` says."""
+    return {"dependencies": [Depends(Gate(door.sender, SENDERS))]}
 
 
 def author(door: Door, request: Request, who: str) -> str:
