@@ -92,6 +92,28 @@ class Client:
         body = {"query": query, "params": dict(params or {})}
         return self._answer("POST", "/v1/sql", json=body, params={"format": format}).content
 
+    def questions(self) -> list[dict[str, Any]]:
+        """The named questions: `name`, `sentence`, `definition` of the figures, `parameters`, `example`. Raises Unreachable, Refused."""
+        return list(self._json("GET", "/v1/q")["questions"])
+
+    def ask(self, name: str, **params: str | int | Decimal | Iterable[str]) -> Result:
+        """The answer to a named question: `client.ask("spend", by="customer", since="30d", where=["feature=chat"])`.
+
+        Raises Unreachable, Refused.
+        """
+        given = {key: list(value) if isinstance(value, Iterable) and not isinstance(value, str) else str(value) for key, value in params.items()}
+        answer = self._json("GET", f"/v1/q/{quote(name, safe='')}", params=given)
+        columns = ((column["name"], column["type"]) for column in answer["columns"])
+        return result(columns, answer["rows"], answer["elapsed_ms"])
+
+    def report_outcomes(self, outcomes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """What came of calls (fields: docs/outcomes.md); revenue as Decimal or text. How many were `accepted`; the `rejected` by index.
+
+        Raises Unreachable, Refused.
+        """
+        body = json.dumps([dict(one) for one in outcomes], default=str)
+        return dict(self._json("POST", "/v1/outcomes", content=body, headers={"content-type": "application/json"}))
+
     def price(self, price_id: str) -> dict[str, str] | None:
         """What a price id of the ledger stands for: columns of schema/sql/price_by_id.sql as text. None if it has none such.
 
