@@ -14,8 +14,8 @@ The head is comment lines: a sentence, and the sections `definition:` (each figu
     -- * text text: this one has no default and must be given
     -- example: tallystick ask spend --by customer
 
-Kinds are `time`, `dimensions`, `filters`, `count` (a whole number), `number`, `text`, `choice` (one of `a|b`). `dimensions a|b|tag:` are these only,
-and may be columns of the body's own. In the body stand, for
+Kinds are `time`, `dimensions`, `filters`, `count` (a whole number), `number`, `text`, `choice` (one of `a|b`). `dimensions a|b|tag:` and `filters a|b` are
+these only, and may be columns of the body's own. In the body stand, for
 
 * dimensions: `/*by:expressions*/` (SQL AS name, …) and `/*by:names*/` (the names), each item followed by a comma; nothing for `total`
 * filters: `/*where*/`, a condition
@@ -150,7 +150,7 @@ def fill(asked: Question, given: Given, now: datetime) -> Query:
             return f"({period(max(0, 2 * times['since'] - times['until']), times['since'], params, 'before_')})"
         if what:
             return "".join(f"{item}, " for item in _dimensions(asked.parameters[name], texts[name][-1], what, params))
-        return _filters(name, texts[name], params)
+        return _filters(asked.parameters[name], texts[name], params)
 
     text = _PLACE.sub(place, asked.body)
     return Query(text, {name: value for name, value in params.items() if f"{{{name}:" in text})
@@ -248,17 +248,15 @@ def _dimension(parameter: Parameter, name: str, tag_param: str, params: dict[str
         raise BadParameter(parameter.name, str(error)) from None
 
 
-def _filters(name: str, texts: Sequence[str], params: dict[str, Any]) -> str:
+def _filters(parameter: Parameter, texts: Sequence[str], params: dict[str, Any]) -> str:
     conditions = []
     for at, text in enumerate(texts):
         dimension, equals, value = text.partition("=")
         if not equals:
-            raise BadParameter(name, f"{text!r} isn't DIMENSION=VALUE")
-        params[f"{name}_{at}"] = value
-        try:
-            conditions.append(f"toString({expression(dimension, f'{name}_tag_{at}', params)}) = {{{name}_{at}:String}}")
-        except UnknownDimension as error:
-            raise BadParameter(name, str(error)) from None
+            raise BadParameter(parameter.name, f"{text!r} isn't DIMENSION=VALUE")
+        params[f"{parameter.name}_{at}"] = value
+        sql = _dimension(parameter, dimension, f"{parameter.name}_tag_{at}", params)
+        conditions.append(f"toString({sql}) = {{{parameter.name}_{at}:String}}")
     return f"({' AND '.join(conditions) or 'true'})"
 
 
