@@ -14,7 +14,9 @@ _QUERIES: Final = Path(__file__).parent / "queries"
 
 def fill(name: str, /, **parts: str) -> str:
     """A statement of attribution/queries with its {{…}} filled."""
-    return filled((_QUERIES / f"{name}.sql").read_text(encoding="utf-8"), parts)
+    lines = (_QUERIES / f"{name}.sql").read_text(encoding="utf-8").splitlines()
+    # What explains a statement names its parts, too.
+    return filled("\n".join(line for line in lines if not line.lstrip().startswith("--")), parts)
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:

@@ -14,6 +14,6 @@ SELECT
     if(sign = 0, NULL, sign * cache_write_1h_tokens), if(sign = 0, NULL, sign * output_tokens), if(sign = 0, NULL, sign * reasoning_tokens),
     if(sign = 0, NULL, sign * audio_input_tokens), if(sign = 0, NULL, sign * audio_output_tokens), if(sign = 0, NULL, sign * image_input_tokens),
     usage_source, started_at, if(sign < 0, '', price_id), if(sign < 0, NULL, cost_usd - held_usd), trace_id, span_id,
-    fromUnixTimestamp64Milli({{at}}, 'UTC'), {{reason}}, {{id}}
+    {{at}}, {{reason}}, {{id}}
 FROM ({{priced_calls}})
 WHERE cost_usd IS NOT NULL AND (held_unpriced OR cost_usd != held_usd)
