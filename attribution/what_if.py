@@ -246,3 +246,25 @@ def _shared(name: str) -> str:
 
 def _without_comments(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+
+
+def replacement(text: str) -> Replacement:
+    """`OLD=NEW`. Raises BadVariant."""
+    old, equals, new = (part.strip() for part in text.partition("="))
+    if not (old and equals and new):
+        raise BadVariant(f"{text!r} isn't OLD=NEW", "write gpt-5=gpt-5-mini, or 'claude-*=anthropic/claude-haiku-4-5'")
+    return Replacement(old, new)
+
+
+def discount(text: str) -> Discount:
+    """`PROVIDER=PERCENT` or `PROVIDER/MODEL=PERCENT`, with or without %; PROVIDER may be `*`. Raises BadVariant."""
+    name, equals, percent = (part.strip() for part in text.rpartition("="))
+    provider, slash, model = name.partition("/")
+    try:
+        if not (name and equals):
+            raise ValueError
+        given: dict[str, Any] = {"percent": percent.removesuffix("%").strip()}
+        given |= {"provider": provider} if provider != "*" else {}
+        return Discount.model_validate(given | ({"model": model} if slash else {}))
+    except ValueError:
+        raise BadVariant(f"{text!r} is no discount", "write openai=20%, or openai/gpt-5*=12.5%; 0 to 100 percent") from None

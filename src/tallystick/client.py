@@ -126,6 +126,16 @@ class Client:
                 return None
             raise
 
+    def what_if(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """What calls would have cost at other prices: fields and answer of /v1/whatif. With `prices` it needs an operator's key.
+
+        Raises Unreachable, Refused.
+        """
+        if "prices" in question:
+            return dict(self._json("POST", "/v1/whatif", json=dict(question)))
+        given = {name: value for name, value in question.items() if value is not None}
+        return dict(self._json("GET", "/v1/whatif", params=given))
+
     def status(self) -> dict[str, Any]:
         """What the server received, stored, dropped and rejected so far. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/status"))

@@ -32,6 +32,10 @@ class Ledger(Protocol):
         """What a price id of the ledger stands for: columns of schema/sql/price_by_id.sql as text; None if it has none such."""
         ...
 
+    def what_if(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """What calls would have cost at other prices: WhatIfQuestion → WhatIfAnswer of server/what_if_api.py, as JSON has them."""
+        ...
+
 
 @contextmanager
 def connect(settings: Settings) -> Iterator[Ledger]:
@@ -49,7 +53,7 @@ def connect(settings: Settings) -> Iterator[Ledger]:
     from tallystick.server import open_local
 
     with open_local(settings.data) as ledger:
-        yield _Local(ledger)
+        yield _Local(ledger, settings)
 
 
 @contextmanager
@@ -66,8 +70,9 @@ def running(settings: Settings) -> Iterator[Client]:
 class _Local:
     """The directory's own answers, told as the server's are."""
 
-    def __init__(self, ledger: "LocalLedger") -> None:
+    def __init__(self, ledger: "LocalLedger", settings: Settings) -> None:
         self._ledger = ledger
+        self._config = settings.config
 
     def sql(self, query: str, params: Mapping[str, Any] | None = None) -> Result:
         from tallystick.attribution.user_sql import BadQuery
@@ -88,6 +93,19 @@ class _Local:
 
     def price(self, price_id: str) -> dict[str, str] | None:
         return self._ledger.price(price_id)
+
+    def what_if(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        from tallystick.attribution.prices_file import PriceFileError, UserPrices, load_prices_file
+        from tallystick.attribution.user_sql import BadQuery
+        from tallystick.server.what_if_api import BadSupposition, WhatIfQuestion
+
+        try:
+            prices = load_prices_file(self._config) if self._config else UserPrices()
+            return self._ledger.what_if(WhatIfQuestion.model_validate(question), prices).model_dump(mode="json")
+        except (BadQuery, BadSupposition) as error:
+            raise Failure(error.message, error.hint) from None
+        except PriceFileError as error:
+            raise Failure(str(error)) from None
 
 
 def server_url(settings: Settings) -> str | None:

@@ -13,13 +13,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tallystick.alerts.database import LedgerError
+from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.user_sql import BadQuery
 from tallystick.ingest.committer import Committer
 from tallystick.ingest.errors import StoreError
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
-from tallystick.server import alerts_api, budgets_api, outcomes_api, questions_api, sql_api
+from tallystick.server import alerts_api, budgets_api, outcomes_api, questions_api, sql_api, what_if_api
 from tallystick.server.alerts import Alerts
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
@@ -52,8 +53,10 @@ def error_body(code: str, message: str, hint: str) -> dict[str, dict[str, str]]:
     return {"error": {"code": code, "message": message, "hint": hint}}
 
 
-def create_app(store: Store, committer: Committer, receiver: Receiver, door: Door, alerts: Alerts) -> FastAPI:
-    """The application over an open store, a running committer, and alerts."""
+def create_app(
+    store: Store, committer: Committer, receiver: Receiver, door: Door, alerts: Alerts, *, prices: UserPrices
+) -> FastAPI:
+    """The application over an open store, a running committer, and alerts. prices: of the configuration."""
     app = FastAPI(
         title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None
     )
@@ -103,6 +106,7 @@ def create_app(store: Store, committer: Committer, receiver: Receiver, door: Doo
     app.include_router(sql_api.router(store, door, asking))
     app.include_router(questions_api.router(store, door, asking))
     app.include_router(outcomes_api.router(store, door))
+    app.include_router(what_if_api.router(store, door, asking, prices))
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(alerts_api.router(alerts, door))
     _answer_errors(app)

@@ -3,13 +3,17 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.sql_formats import Format, file
 from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.store import Store, open_store
 from tallystick.server.recorded_price import recorded_price
+
+if TYPE_CHECKING:
+    from tallystick.server.what_if_api import WhatIfAnswer, WhatIfQuestion
 
 
 class LocalLedger:
@@ -31,6 +35,12 @@ class LocalLedger:
     def price(self, price_id: str) -> dict[str, str] | None:
         """What a price id of the ledger stands for, as the server's /v1/price answers; None if it never had it."""
         return recorded_price(self._store, None, price_id)
+
+    def what_if(self, question: "WhatIfQuestion", prices: UserPrices) -> "WhatIfAnswer":
+        """What calls would have cost at other prices; `prices` are those it starts from. Raises BadSupposition, BadQuery."""
+        from tallystick.server.what_if_api import answer, caged
+
+        return answer(caged(self._store, None), question, prices, public=False)
 
 
 @contextmanager

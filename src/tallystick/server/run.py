@@ -74,7 +74,10 @@ def run(settings: Settings) -> None:
             log.info("listening on %s, which isn't a loopback address: every request needs a key", settings.host)
         _serve(
             uvicorn.Config(
-                create_app(store, committer, receiver, door, alerts), lifespan="off", log_level="warning", access_log=False
+                create_app(store, committer, receiver, door, alerts, prices=prices),
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
             ),
             listening,
             url,
