@@ -101,7 +101,10 @@ class Client:
 
         Raises Unreachable, Refused.
         """
-        given = {key: list(value) if isinstance(value, Iterable) and not isinstance(value, str) else str(value) for key, value in params.items()}
+        given = {
+            key: list(value) if isinstance(value, Iterable) and not isinstance(value, str) else str(value)
+            for key, value in params.items()
+        }
         answer = self._json("GET", f"/v1/q/{quote(name, safe='')}", params=given)
         columns = ((column["name"], column["type"]) for column in answer["columns"])
         return result(columns, answer["rows"], answer["elapsed_ms"])
