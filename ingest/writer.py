@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -108,11 +109,15 @@ class Prices(Protocol):
 
 
 class Writer:
-    """Writes batches through one connection, from one thread."""
+    """Writes batches through one connection, from one thread.
 
-    def __init__(self, client: "Client", prices: Prices) -> None:
+    voiding: is held while calls are voided, so that nothing else corrects them at that moment.
+    """
+
+    def __init__(self, client: "Client", prices: Prices, voiding: AbstractContextManager[object] | None = None) -> None:
         self._client = client
         self._prices = prices
+        self._voiding = contextlib.nullcontext() if voiding is None else voiding
         self._priced: set[Seen] = set()
         for name, value in _SESSION.items():
             client.command(f"SET {name} = {value}")
@@ -233,7 +238,11 @@ class Writer:
         sql = self._sql["enter"]
         for name, text in {"who": who, "cost": self._sql["cost"], "unseen": unseen, "once": once, "join": join}.items():
             sql = sql.replace("{{" + name + "}}", text)
-        self._client.command(f"{sql}\n{self._sql['void']}" if any(verdict.lost.values()) else sql)
+        if any(verdict.lost.values()):
+            with self._voiding:
+                self._client.command(f"{sql}\n{self._sql['void']}")
+        else:
+            self._client.command(sql)
 
 
 class Scopes:

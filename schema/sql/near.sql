@@ -2,7 +2,7 @@
 -- a process that meters in two ways ({{processes}}). Two spans of one call start within two minutes of each other; asked minute by minute, a
 -- batch with a span of last year doesn't have the year read.
 SELECT
-    entry, tenant, trace_id, span_id, parent_span_id, response_id, response_key, process, service, scope, layer, is_log, started_at, duration_ns,
+    entry, calls, tenant, trace_id, span_id, parent_span_id, response_id, response_key, process, service, scope, layer, is_log, started_at, duration_ns,
     request_model, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, usage_source,
     customer, feature, agent, team, user, session
 FROM ledger

@@ -24,5 +24,9 @@ FROM
         duration_ns, request_model, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens,
         toString(usage_source), customer, feature, agent, team, user, session
     FROM work.near
-    WHERE entry = 'call' AND (tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'void')
+    WHERE entry = 'call' AND (tenant, trace_id, span_id) NOT IN
+    (
+        -- Of a void that was undone there are both signs.
+        SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'void' GROUP BY tenant, trace_id, span_id HAVING sum(calls) < 0
+    )
 )
