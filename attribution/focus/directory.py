@@ -110,8 +110,8 @@ def _decide(day: Day, known: dict[str, Any] | None, directory: Path) -> Literal[
 
 
 def _is_whole(directory: Path, known: dict[str, Any]) -> bool:
-    path = directory / known["file"]
-    return path.is_file() and path.stat().st_size == known["bytes"]
+    path = directory / str(known["file"])
+    return path.is_file() and path.stat().st_size == int(known["bytes"])
 
 
 def _write(directory: Path, shape: Shape, source: Source, question: Question, day: Day) -> dict[str, Any]:
@@ -123,11 +123,13 @@ def _write(directory: Path, shape: Shape, source: Source, question: Question, da
             asked = replace(question, as_of=day.entered_at)
             digest = _save(part, source.focus(asked, shape.form))
             rows, billed = source.focus_tally(asked)
-            # Entries of a batch appear together, but later than their time: one may have come while the file was written.
+            # Entries appear later than their time: one may have come while the file was written.
             (seen,) = source.focus_days(asked)
             if seen.entries == day.entries:
                 break
             day = seen
+        else:
+            raise DoesNotAddUp(f"{day.day}: entries come too fast; export it again")
         if billed != day.cost_usd:
             raise DoesNotAddUp(f"{day.day}: the file comes to {billed} USD, the ledger to {day.cost_usd}")
         size = part.stat().st_size
@@ -149,6 +151,7 @@ def _write(directory: Path, shape: Shape, source: Source, question: Question, da
 
 
 def _save(path: Path, pieces: Iterator[bytes]) -> str:
+    """Its SHA-256. Raises OSError, which names the file."""
     digest = hashlib.sha256()
     try:
         with path.open("wb") as file:

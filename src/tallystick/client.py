@@ -3,7 +3,7 @@
 import gzip
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -138,6 +138,29 @@ class Client:
             return dict(self._json("POST", "/v1/whatif", json=dict(question)))
         given = {name: value for name, value in question.items() if value is not None}
         return dict(self._json("GET", "/v1/whatif", params=given))
+
+    def focus_days(self, *, since: str, until: str | None = None, rows: bool = False, **options: str) -> list[dict[str, Any]]:
+        """Of each day `entries`, `entered_at`, `cost_usd`, `tokens`, `unpriced_tokens`; with `rows` also `rows`, `billed_usd` of its file.
+
+        options: version, granularity, customer, as_of, as of /v1/focus/days. Raises Unreachable, Refused.
+        """
+        given = {"since": since, **({} if until is None else {"until": until}), "rows": rows, **options}
+        return list(self._json("GET", "/v1/focus/days", params=given)["days"])
+
+    def focus(self, *, since: str, until: str | None = None, format: str = "parquet", **options: str) -> Iterator[bytes]:
+        """A FOCUS file in pieces, of 31 days at most; options as for `focus_days`. Raises Unreachable, Refused."""
+        import httpx
+
+        given = {"since": since, **({} if until is None else {"until": until}), "format": format, **options}
+        patient = httpx.Timeout(3600, connect=5.0)
+        try:
+            with self._http.stream("GET", "/v1/focus", params=given, timeout=patient) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise _refusal(response)
+                yield from response.iter_bytes()
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unreachable(f"{self.url} broke off ({error})") from error
 
     def status(self) -> dict[str, Any]:
         """What the server received, stored, dropped and rejected so far. Raises Unreachable, Refused."""

@@ -20,7 +20,7 @@ from tallystick.ingest.errors import StoreError
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
-from tallystick.server import alerts_api, budgets_api, outcomes_api, questions_api, sql_api, what_if_api
+from tallystick.server import alerts_api, budgets_api, focus_api, outcomes_api, questions_api, sql_api, what_if_api
 from tallystick.server.alerts import Alerts
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
@@ -107,6 +107,7 @@ def create_app(
     app.include_router(questions_api.router(store, door, asking))
     app.include_router(outcomes_api.router(store, door))
     app.include_router(what_if_api.router(store, door, asking, prices))
+    app.include_router(focus_api.router(store, door))
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(alerts_api.router(alerts, door))
     _answer_errors(app)

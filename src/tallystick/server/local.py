@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tallystick.attribution.focus.question import SETTINGS, Day, Form, Question, Tally, days, stream, tally
 from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.sql_formats import Format, file
 from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
@@ -41,6 +42,21 @@ class LocalLedger:
         from tallystick.server.what_if_api import answer, caged
 
         return answer(caged(self._store, None), question, prices, public=False)
+
+    def focus_days(self, question: Question) -> list[Day]:
+        """What the ledger holds of each day."""
+        with self._store.reader(None, SETTINGS) as reader:
+            return days(reader, question)
+
+    def focus_tally(self, question: Question) -> Tally:
+        """Rows and sum of a FOCUS file."""
+        with self._store.reader(None, SETTINGS) as reader:
+            return tally(reader, question)
+
+    def focus(self, question: Question, form: Form) -> Iterator[bytes]:
+        """A FOCUS file, in pieces."""
+        with self._store.reader(None, SETTINGS) as reader:
+            yield from stream(reader, question, form)
 
 
 @contextmanager
