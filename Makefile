@@ -34,6 +34,7 @@ bench: setup  ## the benchmarks, which print ratios
 
 docs: setup  ## write the parts of docs/ that are made from the code
 	$(PY) -m tallystick.settings
+	$(PY) -m tallystick.data_dictionary docs/charges.md
 
 clean:  ## remove caches and builds; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

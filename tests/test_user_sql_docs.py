@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from tallystick.attribution.meanings import ABOUT, MEANINGS
 from tallystick.attribution.user_sql import MAX_NESTING, MAX_QUERY_BYTES, READER_SETTINGS, BadQuery, Result
-from tallystick.attribution.user_sql_check import FUNCTIONS
+from tallystick.attribution.user_sql_check import FUNCTIONS, VIEWS
+from tallystick.data_dictionary import markdown
 
 Ask = Callable[..., Result]
 DOCS = Path(__file__).parent.parent / "docs"
@@ -16,12 +18,17 @@ SQL = (DOCS / "sql.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"```sql\n(.*?)```", SQL, re.DOTALL)
 
 
-def test_the_dictionary_describes_the_view(chdb_client: Client) -> None:
-    described = re.findall(
-        r"^\| `(\w+)` \| `(.+?)` \| .{5,} \|$", (DOCS / "charges.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    columns = [(str(row[0]), str(row[1])) for row in chdb_client.query("DESCRIBE charges").result_rows]
-    assert sorted(described) == sorted(columns)
+def test_the_dictionary_is_up_to_date(chdb_client: Client) -> None:
+    columns = {
+        view: [(str(row[0]), str(row[1])) for row in chdb_client.query(f"DESCRIBE {view}").result_rows] for view in MEANINGS
+    }
+    assert (DOCS / "charges.md").read_text(encoding="utf-8") == markdown(columns), "run `make docs`"
+    assert set(MEANINGS) == set(ABOUT) == VIEWS
+    for view in columns:
+        with pytest.raises(KeyError, match="novel"):
+            markdown({**columns, view: [*columns[view], ("novel", "String")]})
+        with pytest.raises(KeyError):
+            markdown({**columns, view: columns[view][1:]})
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
