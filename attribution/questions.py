@@ -42,7 +42,7 @@ Given = Mapping[str, str | Sequence[str]]
 
 _FOLDER: Final = Path(__file__).parent / "questions"
 _PLACE: Final = re.compile(r"/\*(\w+)(?::(names|expressions))?\*/")
-_PARAMETER: Final = re.compile(rf"(\w+) ({'|'.join(get_args(Kind))})(?: ([\w:|]+))?(?: = ([^:]*))?: (.+)")
+_PARAMETER: Final = re.compile(rf"(\w+) ({'|'.join(get_args(Kind))})(?: ([\w:|]+))?(?: = ((?:tag:|[^:])*))?: (.+)")
 _LARGEST: Final = 10**9
 
 

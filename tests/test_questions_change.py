@@ -147,6 +147,23 @@ def test_a_cache_that_is_new_counts_at_the_rate_it_would_have_had(store: Store) 
     assert terms(ask(store, of)[0]) == {"cache_usd": Decimal("-0.00045"), "price_usd": Decimal("0.0011")}
 
 
+def test_input_that_is_new_counts_at_the_full_rate_it_would_have_had(store: Store) -> None:
+    of = tenant()
+    enter(store, of, [call(BEFORE, tokens=(0, 0, 0, 0, 100)), call(NOW, tokens=(500, 500, 0, 0, 100))])
+    assert terms(ask(store, of)[0]) == {"tokens_usd": Decimal("0.001"), "cache_usd": Decimal("-0.00045")}
+
+
+@pytest.mark.parametrize("column", ["provider", "service_tier", "request_model"])
+def test_another_provider_tier_or_model_is_mix(store: Store, column: str) -> None:
+    of = tenant()
+    enter(
+        store,
+        of,
+        [call(BEFORE, tokens=(1000,), response_model=""), call(NOW, "dear", (1000,), response_model="", more={column: "other"})],
+    )
+    assert terms(ask(store, of)[0]) == {"mix_usd": Decimal("0.002")}
+
+
 def test_without_rates_tokens_cost_the_same(store: Store) -> None:
     of = tenant()
     unknown = {"price_id": "nobody knows"}
