@@ -187,7 +187,7 @@ class Writer:
         if repeats:
             self._client.command(f"INSERT INTO work.rivals {self._sql['rivals']}")
             new = int(scalar(self._client, "SELECT count() FROM work.rivals WHERE NOT stored"))
-            verdict = judge(_rival(row) for row in self._client.query(self._sql["suspects"]).result_rows)
+            verdict = judge(rival(row) for row in self._client.query(self._sql["suspects"]).result_rows)
             entered = new - sum(not stored for stored in verdict.lost.values())
         if entered or verdict.lost:
             self._enter(verdict, repeats=repeats)
@@ -313,7 +313,8 @@ def _element(item: Any) -> bytes:
     return format(item, "f").encode() if isinstance(item, Decimal) else str(int(item)).encode()
 
 
-def _rival(row: Sequence[Any]) -> Rival:
+def rival(row: Sequence[Any]) -> Rival:
+    """From a row in the order of schema/sql/rivals.sql, without response_key."""
     (
         stored, tenant, trace_id, span_id, parent, response_id, process, service, scope, layer, is_log, begin, end, model, total, output, source, detail, *who,
     ) = row  # fmt: skip

@@ -1,0 +1,4 @@
+-- {{condition}} is filled by attribution/voids.py.
+SELECT count()
+FROM ledger
+WHERE entry = 'call' AND {{condition}}
