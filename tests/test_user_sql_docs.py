@@ -24,11 +24,11 @@ def test_the_dictionary_is_up_to_date(chdb_client: Client) -> None:
     }
     assert (DOCS / "charges.md").read_text(encoding="utf-8") == markdown(columns), "run `make docs`"
     assert set(MEANINGS) == set(ABOUT) == VIEWS
-    for view in columns:
+    for view, there in columns.items():
         with pytest.raises(KeyError, match="novel"):
-            markdown({**columns, view: [*columns[view], ("novel", "String")]})
+            markdown({**columns, view: [*there, ("novel", "String")]})
         with pytest.raises(KeyError):
-            markdown({**columns, view: columns[view][1:]})
+            markdown({**columns, view: there[1:]})
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
