@@ -23,7 +23,7 @@ HEAD = """-- What is it?
 -- * rate number = 0.5: a rate
 -- * name text: a name
 -- * mode choice plain|fancy = plain: how
--- * note text = '': a note
+-- * note text = tag:x: a note
 -- example: tallystick ask it --param name=x
 """
 
@@ -77,7 +77,7 @@ def test_a_head_is_read() -> None:
         ("rate", "number", "0.5"),
         ("name", "text", None),
         ("mode", "choice", "plain"),
-        ("note", "text", ""),
+        ("note", "text", "tag:x"),
     ]
     assert question.parameters["by"].choices == ("customer", "day", "kind", "tag:")
     assert question.body == "SELECT 1"
