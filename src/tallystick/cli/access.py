@@ -36,6 +36,14 @@ class Ledger(Protocol):
         """What calls would have cost at other prices: WhatIfQuestion → WhatIfAnswer of server/what_if_api.py, as JSON has them."""
         ...
 
+    def focus_days(self, *, since: str, until: str | None = None, rows: bool = False, **options: str) -> list[dict[str, Any]]:
+        """What the ledger holds of each day: FocusDay of server/focus_api.py, as JSON has it."""
+        ...
+
+    def focus(self, *, since: str, until: str | None = None, format: str = "parquet", **options: str) -> Iterator[bytes]:
+        """A FOCUS file, in pieces."""
+        ...
+
 
 @contextmanager
 def connect(settings: Settings) -> Iterator[Ledger]:
@@ -106,6 +114,24 @@ class _Local:
             raise Failure(error.message, error.hint) from None
         except PriceFileError as error:
             raise Failure(str(error)) from None
+
+    def focus_days(self, *, since: str, until: str | None = None, rows: bool = False, **options: str) -> list[dict[str, Any]]:
+        with _told():
+            return self._ledger.focus_days(since=since, until=until, rows=rows, **options)
+
+    def focus(self, *, since: str, until: str | None = None, format: str = "parquet", **options: str) -> Iterator[bytes]:
+        with _told():
+            yield from self._ledger.focus(since=since, until=until, format=format, **options)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    from tallystick.ingest.payload import PayloadError
+
+    try:
+        yield
+    except PayloadError as error:
+        raise Failure(error.message, error.hint) from None
 
 
 def server_url(settings: Settings) -> str | None:

@@ -87,12 +87,12 @@ def router(store: Store, door: Door) -> APIRouter:
         as_of: AsOf = None,
     ) -> StreamingResponse:
         tenant = door.reader(request.headers.get("authorization"))
-        question = _question(version, (since, until), granularity, customer, as_of)
+        question = asked(version, since, until, granularity=granularity, customer=customer, as_of=as_of)
         if question.until_ns - question.since_ns > LONGEST_DAYS * _DAY_NS:
             raise _bad_period(
                 f"A file holds {LONGEST_DAYS} days at most.", "Ask for each month, or take `tallystick focus export`."
             )
-        pieces = _pieces(store, tenant, question, format)
+        pieces = file_of(store, tenant, question, format)
         # What fails before the first byte is an error that says so.
         first = await anyio.to_thread.run_sync(next, pieces, b"", limiter=writers)
 
@@ -118,27 +118,64 @@ def router(store: Store, door: Door) -> APIRouter:
         rows: Annotated[bool, Query(description="Whether rows and sums of the files are worked out, too.")] = False,
     ) -> FocusDays:
         tenant = door.reader(request.headers.get("authorization"))
-        question = _question(version, (since, until), granularity, customer, as_of)
+        question = asked(version, since, until, granularity=granularity, customer=customer, as_of=as_of)
 
         def work() -> FocusDays:
-            with _asked(store, tenant) as reader:
-                found = days(reader, question)
-                tallies = [tally(reader, by_day(question, day.day)) if rows else None for day in found]
-            return FocusDays(
-                days=[
-                    FocusDay(**day._asdict(), rows=made.rows if made else None, billed_usd=made.billed if made else None)
-                    for day, made in zip(found, tallies, strict=True)
-                ]
-            )
+            return found_days(store, tenant, question, rows)
 
         return await anyio.to_thread.run_sync(work, limiter=writers)
 
     return routes
 
 
+def asked(
+    version: str,
+    since: str,
+    until: str | None,
+    *,
+    granularity: Granularity = "daily",
+    customer: str | None = None,
+    as_of: datetime | None = None,
+) -> Question:
+    """The question, of whole days. Raises PayloadError."""
+    now_ns = time.time_ns()
+    try:
+        columns(version)
+    except UnknownVersion as error:
+        raise PayloadError(400, "no_such_version", f"{error}.", "Give `version`.") from None
+    try:
+        since_ns = moment(since, now_ns) // _DAY_NS * _DAY_NS
+        until_ns = end_of_day(now_ns) if until is None else -(-moment(until, now_ns) // _DAY_NS) * _DAY_NS
+    except ValueError as error:
+        raise _bad_period(f"{error}.", "Times are 30d, 2026-10-01 or 2026-10-01T00:00:00Z.") from None
+    if since_ns > now_ns:
+        raise _bad_period("The period lies in the future.", "Nothing is charged yet.")
+    if since_ns >= until_ns:
+        raise _bad_period("`since` isn't before `until`.", "`until` is exclusive, and the end of today if it isn't given.")
+    return Question(version, since_ns, until_ns, granularity, customer, as_of.astimezone(UTC) if as_of else None)
+
+
+def found_days(store: Store, tenant: str | None, question: Question, rows: bool) -> FocusDays:
+    """What the ledger holds of each day for a tenant, None for all. Raises PayloadError."""
+    with _reader(store, tenant) as reader:
+        found = days(reader, question)
+        tallies = [tally(reader, by_day(question, day.day)) if rows else None for day in found]
+    return FocusDays(
+        days=[
+            FocusDay(**day._asdict(), rows=made.rows if made else None, billed_usd=made.billed if made else None)
+            for day, made in zip(found, tallies, strict=True)
+        ]
+    )
+
+
+def file_of(store: Store, tenant: str | None, question: Question, form: Form) -> Iterator[bytes]:
+    """A tenant's file in pieces, None for everybody's. Raises PayloadError."""
+    with _reader(store, tenant) as reader:
+        yield from stream(reader, question, form)
+
+
 @contextmanager
-def _asked(store: Store, tenant: str | None) -> "Iterator[Client]":
-    """A reader for FOCUS. Raises PayloadError for what the engine couldn't do."""
+def _reader(store: Store, tenant: str | None) -> "Iterator[Client]":
     try:
         with store.reader(tenant, SETTINGS) as reader:
             yield reader
@@ -146,33 +183,6 @@ def _asked(store: Store, tenant: str | None) -> "Iterator[Client]":
         if error_name(error) in ("MEMORY_LIMIT_EXCEEDED", "TIMEOUT_EXCEEDED", "TOO_MANY_ROWS_OR_BYTES", "NOT_ENOUGH_SPACE"):
             raise PayloadError(400, "too_much", "The period has too many groups of charges.", "Ask for a shorter one.") from None
         raise
-
-
-def _pieces(store: Store, tenant: str | None, question: Question, form: Form) -> Iterator[bytes]:
-    with _asked(store, tenant) as reader:
-        yield from stream(reader, question, form)
-
-
-def _question(
-    version: str, period: tuple[str, str | None], granularity: Granularity, customer: str | None, as_of: datetime | None
-) -> Question:
-    now_ns = time.time_ns()
-    try:
-        columns(version)
-    except UnknownVersion as error:
-        raise PayloadError(400, "no_such_version", f"{error}.", "Give `version`.") from None
-    since, until = period
-    try:
-        since_ns = moment(since, now_ns) // _DAY_NS * _DAY_NS
-        until_ns = end_of_day(now_ns) if until is None else -(-moment(until, now_ns) // _DAY_NS) * _DAY_NS
-    except ValueError as error:
-        raise _bad_period(f"{error}.", "Times are 30d, 2026-10-01 or 2026-10-01T00:00:00Z.") from None
-    if since_ns >= until_ns:
-        raise _bad_period("`since` isn't before `until`.", "`until` is exclusive, and the end of today if it isn't given.")
-    if since_ns > now_ns:
-        raise _bad_period("The period lies in the future.", "Nothing is charged yet.")
-    utc = as_of.astimezone(UTC) if as_of else None
-    return Question(version, since_ns, until_ns, granularity, customer, utc)
 
 
 def _bad_period(message: str, hint: str) -> PayloadError:

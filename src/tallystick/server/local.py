@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tallystick.attribution.focus.question import SETTINGS, Day, Form, Question, Tally, days, stream, tally
+from tallystick.attribution.focus.question import Form, Question
+from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.sql_formats import Format, file
 from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.store import Store, open_store
+from tallystick.server.corrections import Desk, open_corrections
+from tallystick.server.focus_api import asked, file_of, found_days
 from tallystick.server.recorded_price import recorded_price
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ class LocalLedger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.corrections = open_corrections(store.client())
+        """What the server makes its corrections by."""
 
     def sql(self, query: str, params: Mapping[str, Any] | None = None, tenant: str | None = None) -> Result:
         """Run one query over `charges`; None sees all tenants. Raises BadQuery, QueryTooExpensive."""
@@ -43,20 +49,22 @@ class LocalLedger:
 
         return answer(caged(self._store, None), question, prices, public=False)
 
-    def focus_days(self, question: Question) -> list[Day]:
-        """What the ledger holds of each day."""
-        with self._store.reader(None, SETTINGS) as reader:
-            return days(reader, question)
+    def focus_days(self, *, since: str, until: str | None = None, rows: bool = False, **options: str) -> list[dict[str, Any]]:
+        """As `Client.focus_days`. Raises PayloadError."""
+        question = _focus_question(since, until, **options)
+        return [day.model_dump(mode="json") for day in found_days(self._store, None, question, rows).days]
 
-    def focus_tally(self, question: Question) -> Tally:
-        """Rows and sum of a FOCUS file."""
-        with self._store.reader(None, SETTINGS) as reader:
-            return tally(reader, question)
+    def focus(self, *, since: str, until: str | None = None, format: str = "parquet", **options: str) -> Iterator[bytes]:
+        """As `Client.focus`. Raises PayloadError."""
+        return file_of(self._store, None, _focus_question(since, until, **options), cast(Form, format))
 
-    def focus(self, question: Question, form: Form) -> Iterator[bytes]:
-        """A FOCUS file, in pieces."""
-        with self._store.reader(None, SETTINGS) as reader:
-            yield from stream(reader, question, form)
+
+def _focus_question(since: str, until: str | None, version: str = "1.2", as_of: str = "", **options: Any) -> Question:
+    return asked(version, since, until, as_of=datetime.fromisoformat(as_of) if as_of else None, **options)
+
+    def desk(self, prices: UserPrices) -> Desk:
+        """Corrections as the server's /v1/corrections makes them; `prices` are those to reprice by."""
+        return Desk(self.corrections, PriceBook(prices))
 
 
 @contextmanager
