@@ -20,10 +20,20 @@ from tallystick.ingest.errors import StoreError
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
-from tallystick.server import alerts_api, budgets_api, focus_api, outcomes_api, questions_api, sql_api, what_if_api
+from tallystick.server import (
+    alerts_api,
+    budgets_api,
+    corrections_api,
+    focus_api,
+    outcomes_api,
+    questions_api,
+    sql_api,
+    what_if_api,
+)
 from tallystick.server.alerts import Alerts
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
+from tallystick.server.corrections import Desk
 from tallystick.server.recorded_price import recorded_price
 
 log = logging.getLogger(__name__)
@@ -54,7 +64,7 @@ def error_body(code: str, message: str, hint: str) -> dict[str, dict[str, str]]:
 
 
 def create_app(
-    store: Store, committer: Committer, receiver: Receiver, door: Door, alerts: Alerts, *, prices: UserPrices
+    store: Store, committer: Committer, receiver: Receiver, door: Door, alerts: Alerts, *, prices: UserPrices, desk: Desk
 ) -> FastAPI:
     """The application over an open store, a running committer, and alerts. prices: of the configuration."""
     app = FastAPI(
@@ -108,6 +118,7 @@ def create_app(
     app.include_router(outcomes_api.router(store, door))
     app.include_router(what_if_api.router(store, door, asking, prices))
     app.include_router(focus_api.router(store, door))
+    app.include_router(corrections_api.router(desk, door))
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(alerts_api.router(alerts, door))
     _answer_errors(app)

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from tallystick.ingest.writer import Writer
 from tallystick.server.alerts import Alerts
 from tallystick.server.app import create_app
 from tallystick.server.auth import Door
+from tallystick.server.corrections import Desk, open_corrections
 from tallystick.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -53,8 +55,12 @@ def run(settings: Settings) -> None:
         for name in migrate(store.client(), settings.retention_days):
             log.info("applied migration %s", name)
         book = PriceBook(prices)
+        voiding = threading.Lock()
+        desk = Desk(open_corrections(store.client(), voiding), book)
         committer = Committer(
-            lambda: Writer(store.client(), book), window_s=settings.batch_window_ms / 1000, max_spans=settings.batch_max_spans
+            lambda: Writer(store.client(), book, voiding),
+            window_s=settings.batch_window_ms / 1000,
+            max_spans=settings.batch_max_spans,
         )
         committer.start()
         stack.callback(committer.close)
@@ -74,7 +80,7 @@ def run(settings: Settings) -> None:
             log.info("listening on %s, which isn't a loopback address: every request needs a key", settings.host)
         _serve(
             uvicorn.Config(
-                create_app(store, committer, receiver, door, alerts, prices=prices),
+                create_app(store, committer, receiver, door, alerts, prices=prices, desk=desk),
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
