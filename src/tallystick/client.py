@@ -162,6 +162,30 @@ class Client:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise Unreachable(f"{self.url} broke off ({error})") from error
 
+    def reprice(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """Price calls again: fields and answer of /v1/corrections/reprice. Needs an operator's key. Raises Unreachable, Refused."""
+        return self._correct("/reprice", question, who)
+
+    def void(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """Void one call: fields and answer of /v1/corrections/void. Needs an operator's key. Raises Unreachable, Refused."""
+        return self._correct("/void", question, who)
+
+    def void_duplicates(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """Void calls told twice: as /v1/corrections/void-duplicates. Needs an operator's key. Raises Unreachable, Refused."""
+        return self._correct("/void-duplicates", question, who)
+
+    def undo_correction(self, id: str, reason: str, *, who: str = "") -> dict[str, Any]:
+        """The run that undoes it. Needs an operator's key. Raises Unreachable, Refused."""
+        return self._correct(f"/{quote(id, safe='')}/undo", {"reason": reason}, who)
+
+    def corrections(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The latest runs, the newest first. Needs an operator's key. Raises Unreachable, Refused."""
+        return list(self._json("GET", "/v1/corrections", params={"limit": limit})["corrections"])
+
+    def correction(self, id: str) -> dict[str, Any]:
+        """One run. Needs an operator's key. Raises Unreachable, Refused."""
+        return dict(self._json("GET", f"/v1/corrections/{quote(id, safe='')}"))
+
     def status(self) -> dict[str, Any]:
         """What the server received, stored, dropped and rejected so far. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/status"))
@@ -265,6 +289,10 @@ class Client:
                     raise _refusal(response)
             sleep(pause)
             waited += pause
+
+    def _correct(self, path: str, question: Mapping[str, Any], who: str) -> dict[str, Any]:
+        # A month of a large ledger takes a while, and ending the request wouldn't end it.
+        return dict(self._json("POST", f"/v1/corrections{path}", json=dict(question), params={"who": who}, timeout=3600))
 
     def _answers(self, path: str, timeout_s: float) -> bool:
         try:

@@ -1,7 +1,7 @@
 """How commands reach the ledger: through the server that is named or that holds the directory, else in the directory itself."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +11,10 @@ from tallystick.client import Client, Result, result
 from tallystick.settings import DEFAULT_URL, Settings
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from tallystick.server import LocalLedger
+    from tallystick.server.corrections import Desk
 
 SERVER_FILE = "server.json"
 """In the data directory while `up` holds it: `{"url": …, "pid": …}`."""
@@ -42,6 +45,30 @@ class Ledger(Protocol):
 
     def focus(self, *, since: str, until: str | None = None, format: str = "parquet", **options: str) -> Iterator[bytes]:
         """A FOCUS file, in pieces."""
+        ...
+
+    def reprice(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """RepriceQuestion → RepriceAnswer of server/corrections.py, as JSON has them; so with the others."""
+        ...
+
+    def void(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """VoidQuestion → VoidAnswer."""
+        ...
+
+    def void_duplicates(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """Period → VoidAnswer."""
+        ...
+
+    def undo_correction(self, id: str, reason: str, *, who: str = "") -> dict[str, Any]:
+        """The RunAnswer of what undoes it."""
+        ...
+
+    def corrections(self, limit: int = 100) -> list[dict[str, Any]]:
+        """RunAnswers, the newest first."""
+        ...
+
+    def correction(self, id: str) -> dict[str, Any]:
+        """A RunAnswer."""
         ...
 
 
@@ -132,6 +159,49 @@ def _told() -> Iterator[None]:
         yield
     except PayloadError as error:
         raise Failure(error.message, error.hint) from None
+
+    def reprice(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        from tallystick.server.corrections import RepriceQuestion
+
+        return self._told(lambda desk: desk.reprice(RepriceQuestion.model_validate(question), who or "local"))
+
+    def void(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        from tallystick.server.corrections import VoidQuestion
+
+        return self._told(lambda desk: desk.void(VoidQuestion.model_validate(question), who or "local"))
+
+    def void_duplicates(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        from tallystick.server.corrections import Period
+
+        return self._told(lambda desk: desk.void_told_twice(Period.model_validate(question), who or "local"))
+
+    def undo_correction(self, id: str, reason: str, *, who: str = "") -> dict[str, Any]:
+        from tallystick.server.corrections import UndoQuestion
+
+        return self._told(lambda desk: desk.undo(id, UndoQuestion(reason=reason), who or "local"))
+
+    def corrections(self, limit: int = 100) -> list[dict[str, Any]]:
+        return list(self._told(lambda desk: desk.runs(limit))["corrections"])
+
+    def correction(self, id: str) -> dict[str, Any]:
+        return self._told(lambda desk: desk.one(id))
+
+    def _told(self, ask: "Callable[[Desk], BaseModel]") -> dict[str, Any]:
+        from pydantic import ValidationError
+
+        from tallystick.attribution.prices_file import PriceFileError, UserPrices, load_prices_file
+        from tallystick.ingest.payload import PayloadError
+
+        try:
+            prices = load_prices_file(self._config) if self._config else UserPrices()
+            return ask(self._ledger.desk(prices)).model_dump(mode="json")
+        except PayloadError as error:
+            raise Failure(error.message, error.hint) from None
+        except PriceFileError as error:
+            raise Failure(str(error)) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Failure(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "Nothing was entered.") from None
 
 
 def server_url(settings: Settings) -> str | None:

@@ -282,9 +282,8 @@ def _refusals() -> Iterator[None]:
             409, "busy", f"{str(error).capitalize()}; one is made at a time.", "Nothing was entered; ask again when it has ended."
         ) from None
     except AlreadyMade as error:
-        raise Refusal(
-            409, "already_made", f"{error}.", f"Nothing was entered; undo {error.made.id} first, if it is wrong."
-        ) from None
+        hint = "Nothing was entered." + ("" if error.made.kind == "undo" else f" If it is wrong, undo {error.made.id} first.")
+        raise Refusal(409, "already_made", f"{error}.", hint) from None
     except NotUndoable as error:
         raise Refusal(409, "not_undoable", f"{error}.", "Nothing was entered; GET /v1/corrections lists what there is.") from None
     except KeyError as error:
