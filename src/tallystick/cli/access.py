@@ -150,16 +150,6 @@ class _Local:
         with _told():
             yield from self._ledger.focus(since=since, until=until, format=format, **options)
 
-
-@contextmanager
-def _told() -> Iterator[None]:
-    from tallystick.ingest.payload import PayloadError
-
-    try:
-        yield
-    except PayloadError as error:
-        raise Failure(error.message, error.hint) from None
-
     def reprice(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
         from tallystick.server.corrections import RepriceQuestion
 
@@ -202,6 +192,16 @@ def _told() -> Iterator[None]:
         except ValidationError as error:
             first = error.errors()[0]
             raise Failure(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "Nothing was entered.") from None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    from tallystick.ingest.payload import PayloadError
+
+    try:
+        yield
+    except PayloadError as error:
+        raise Failure(error.message, error.hint) from None
 
 
 def server_url(settings: Settings) -> str | None:

@@ -170,13 +170,13 @@ class Desk:
         """Enter differences to the present prices."""
         since_ns, until_ns = _period(question)
         which = Which(since_ns, until_ns, question.model, question.provider, question.customer, question.tenant)
-        with _refusals():
+        with refusals():
             found = reprice(self.corrections, self._book, which, reason=question.reason, author=author, dry_run=question.dry_run)
         return _repriced(found, question.dry_run)
 
     def void(self, question: VoidQuestion, author: str) -> VoidAnswer:
         """Void one call."""
-        with _refusals():
+        with refusals():
             found = void_call(
                 self.corrections, question.trace_id, question.span_id, reason=question.reason, author=author, tenant=question.tenant,
                 dry_run=question.dry_run,
@@ -187,7 +187,7 @@ class Desk:
         """Void what was told twice."""
         since_ns, until_ns = _period(question)
         which = Which(since_ns, until_ns, tenant=question.tenant)
-        with _refusals():
+        with refusals():
             found = void_told_twice(
                 self.corrections, which, _lost, reason=question.reason, author=author, dry_run=question.dry_run
             )
@@ -195,7 +195,7 @@ class Desk:
 
     def undo(self, id: str, question: UndoQuestion, author: str) -> RunAnswer:
         """Undo a run."""
-        with _refusals():
+        with refusals():
             return run_answer(self.corrections.undo(id, reason=question.reason, author=author))
 
     def runs(self, limit: int = 100) -> RunsAnswer:
@@ -274,7 +274,8 @@ def _unknown(id: str) -> Refusal:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
+    """What Corrections raises in this block, as answers. Raises Refusal."""
     try:
         yield
     except Busy as error:
