@@ -31,7 +31,7 @@ _Needed = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 class ReportedOutcome(BaseModel):
     """One thing that came of calls: a ticket resolved, a cart paid, an answer thrown away.
 
-    It is tied to the calls of its trace and of its session; of neither, it is counted but has no cost.
+    It is tied to the calls of its trace, without one to those of its session; without either it is counted but has no cost.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -107,11 +107,12 @@ def read_outcomes(body: bytes) -> Reported:
 
 
 def write_outcomes(client: "Client", tenant: str, outcomes: Sequence[ReportedOutcome], now: datetime) -> None:
-    """On return they are on disk. now: when they were received. Raises StoreUnavailable."""
-    # Of one request, too, the last with an id counts: the engine goes by what was entered later.
-    last = {one.id: one for one in outcomes}.values()
+    """On return they are on disk. now: when they were received; of two with an id that is the same, too, the engine keeps the last.
+
+    Raises StoreUnavailable.
+    """
     try:
-        client.raw_insert("reported_outcomes", None, _lines(tenant, last, now), fmt="JSONEachRow")
+        client.raw_insert("reported_outcomes", None, _lines(tenant, outcomes, now), fmt="JSONEachRow")
     except ClickHouseError as error:
         raise StoreUnavailable(error_name(error)) from error
 

@@ -107,6 +107,16 @@ def test_outcomes_of_one_session_share_its_cost(chdb_store: Store) -> None:
     assert found == {"a": usd("0.333333333333"), "b": usd("0.666666666667")}
 
 
+def test_outcomes_of_one_session_share_its_tokens(chdb_store: Store) -> None:
+    mine = tenant()
+    enter(chdb_store, mine, [Call(NINTH, usd("1"), session="s", input_tokens=10, output_tokens=None)])
+    report(chdb_store, mine, *({"session": "s", "outcome": outcome, "revenue_usd": "3"} for outcome in ("a", "b", "b")))
+    found = {
+        row["outcome"]: row["revenue_per_million_tokens_usd"] for row in asked(chdb_store, mine, "cost-per-outcome", **PERIOD)
+    }
+    assert found == {"a": pytest.approx(3e6 / 3), "b": pytest.approx(6e6 / 7)}
+
+
 def test_what_an_outcome_does_not_say_its_calls_do(chdb_store: Store) -> None:
     mine = tenant()
     enter(chdb_store, mine, [Call(NINTH, usd("1"), customer="acme", feature="chat", session="s", tags={"plan": "pro"})])
