@@ -28,8 +28,13 @@ __all__ = [
     "Checked",
     "Column",
     "QueryTooExpensive",
+    "Read",
     "Result",
+    "allowed",
+    "check_size",
     "checked",
+    "engine",
+    "read",
     "result",
     "run",
     "written",
@@ -152,7 +157,12 @@ def run(reader: "Client", query: str, params: Mapping[str, Any] | None) -> Resul
 
 def checked(reader: "Client", query: str, params: Mapping[str, Any] | None) -> Checked:
     """What may run of a user's query. Raises BadQuery, QueryTooExpensive."""
-    _check_size(query)
+    check_size(query)
+    return allowed(reader, query, params)
+
+
+def allowed(reader: "Client", query: str, params: Mapping[str, Any] | None) -> Checked:
+    """What may run of a query that isn't too long to be read. Raises BadQuery, QueryTooExpensive."""
     try:
         found = read(reader, query)
         named = check(found.tree, found.database, found.tables)
@@ -167,14 +177,14 @@ def checked(reader: "Client", query: str, params: Mapping[str, Any] | None) -> C
 
 def read(reader: "Client", query: str) -> Read:
     """A query as the engine's parser has it; nothing of it runs. Raises BadQuery, QueryTooExpensive, RecursionError."""
-    text, tree, database, tables = _rows(reader, _READ, {"query": query})["data"][0]
+    text, tree, database, tables = engine(reader, _READ, {"query": query})["data"][0]
     return Read(text, json.loads(tree), database, tables)
 
 
 def result(reader: "Client", question: Checked, mark: str = "") -> Result:
     """The answer of a checked query. mark: what KILL QUERY finds it by. Raises BadQuery, QueryTooExpensive."""
     try:
-        answer = _rows(reader, _marked(question, mark), question.values)
+        answer = engine(reader, _marked(question, mark), question.values)
     except RecursionError:
         raise QueryTooExpensive(*_TOO_COMPLEX) from None
     columns = [Column(column["name"], column["type"]) for column in answer["meta"]]
@@ -190,7 +200,8 @@ def _marked(question: Checked, mark: str) -> str:
     return f"/* {mark} */ {question.text}" if mark else question.text
 
 
-def _rows(reader: "Client", statement: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def engine(reader: "Client", statement: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the engine answers to a statement that needs no check, in its format JSONCompact. Raises BadQuery, QueryTooExpensive."""
     answer: dict[str, Any] = json.loads(_written(reader, statement, values, "JSONCompact").decode(errors="replace"))
     return answer
 
@@ -204,8 +215,8 @@ def _written(reader: "Client", statement: str, values: Mapping[str, Any], form: 
         raise _refusal(str(error)) from None
 
 
-def _check_size(query: str) -> None:
-    """What the engine's parser itself takes too long over, before it sees it."""
+def check_size(query: str) -> None:
+    """What the engine's parser itself takes too long over, before it sees it. Raises BadQuery, QueryTooExpensive."""
     try:
         size = len(query.encode())
     except UnicodeEncodeError:

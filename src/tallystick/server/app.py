@@ -2,11 +2,13 @@
 
 import logging
 from importlib.resources import files
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -22,18 +24,26 @@ from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
 from tallystick.server import (
     alerts_api,
+    allocation_api,
     budgets_api,
+    charges_api,
+    clickhouse_api,
     corrections_api,
     focus_api,
     outcomes_api,
     questions_api,
+    spend_api,
     sql_api,
     what_if_api,
 )
 from tallystick.server.alerts import Alerts
+from tallystick.server.allocations import AllocationDesk, base_ask
+from tallystick.server.api_doc import describe
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk
+from tallystick.server.ledger_state import LedgerState
+from tallystick.server.operators import SENDERS, Gate, askers_only, operators_only
 from tallystick.server.recorded_price import recorded_price
 
 log = logging.getLogger(__name__)
@@ -44,6 +54,27 @@ _PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 """What the page can't say of itself in its own policy."""
+
+
+class QueueAnswer(BaseModel):
+    """What has come and isn't stored yet."""
+
+    spans: int
+    bytes: int
+
+
+class StatusAnswer(BaseModel):
+    """Counts since the start. dropped_spans, rejected_spans: by reason; refused_requests: by error code. last_failure: "" if there was none."""
+
+    received_spans: int
+    stored_calls: int
+    voided_calls: int
+    dropped_spans: dict[str, int]
+    rejected_spans: dict[str, int]
+    refused_requests: dict[str, int]
+    failed_batches: int
+    last_failure: str
+    queue: QueueAnswer
 
 
 class UnknownPrice(PayloadError):
@@ -64,9 +95,17 @@ def error_body(code: str, message: str, hint: str) -> dict[str, dict[str, str]]:
 
 
 def create_app(
-    store: Store, committer: Committer, receiver: Receiver, door: Door, alerts: Alerts, *, prices: UserPrices, desk: Desk
+    store: Store,
+    committer: Committer,
+    receiver: Receiver,
+    door: Door,
+    alerts: Alerts,
+    *,
+    prices: UserPrices,
+    desk: Desk,
+    config: Path | None = None,
 ) -> FastAPI:
-    """The application over an open store, a running committer, and alerts. prices: of the configuration."""
+    """The application over an open store, a running committer, and alerts. prices: of the configuration file `config`."""
     app = FastAPI(
         title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None
     )
@@ -82,57 +121,72 @@ def create_app(
     async def readyz() -> dict[str, str]:
         return {"status": "ready"}
 
-    @app.get("/v1/status", summary="What became of all tenants' spans since the start; for operators", tags=["operation"])
-    async def status(request: Request) -> dict[str, Any]:
-        door.check_operator(request.headers.get("authorization"))
+    @app.get(
+        "/v1/status", summary="What became of all tenants' spans since the start", tags=["operation"], **operators_only(door)
+    )
+    async def status() -> StatusAnswer:
         spans, size = committer.waiting
         tally = committer.tally
-        return {
-            "received_spans": tally.received,
-            "stored_calls": tally.entered,
-            "voided_calls": tally.voided,
-            "dropped_spans": dict(tally.dropped),
-            "rejected_spans": dict(tally.rejected),
-            "refused_requests": dict(receiver.refused),
-            "failed_batches": tally.failures,
-            "last_failure": tally.last_failure,
-            "queue": {"spans": spans, "bytes": size},
-        }
+        return StatusAnswer(
+            received_spans=tally.received,
+            stored_calls=tally.entered,
+            voided_calls=tally.voided,
+            dropped_spans=dict(tally.dropped),
+            rejected_spans=dict(tally.rejected),
+            refused_requests=dict(receiver.refused),
+            failed_batches=tally.failures,
+            last_failure=tally.last_failure,
+            queue=QueueAnswer(spans=spans, bytes=size),
+        )
 
-    @app.get("/v1/price", summary="What a price id of charges stands for", tags=["attribution"])
-    async def price(request: Request, id: str) -> dict[str, str]:
+    @app.get("/v1/price", summary="What a price id of charges stands for", tags=["attribution"], **askers_only(door))
+    async def price(
+        request: Request,
+        id: Annotated[str, Query(max_length=1000, examples=["genai-prices@0.2.3,openai,gpt-5,from=always"])],
+    ) -> dict[str, str]:
         tenant = door.reader(request.headers.get("authorization"))
         found = await asking.read(lambda: recorded_price(store, tenant, id))
         if found is None:
             raise UnknownPrice
         return found
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        text = files("tallystick.attribution").joinpath("page.html").read_text(encoding="utf-8")
-        return HTMLResponse(text, headers=_PAGE_HEADERS)
-
-    app.include_router(router(receiver))
+    # It asks for the key itself, to count who was refused.
+    app.include_router(router(receiver), dependencies=[Depends(Gate(lambda authorization: None, SENDERS))])
+    state = LedgerState(store)
+    app.include_router(spend_api.router(store, door, asking, state))
+    app.include_router(charges_api.router(store, door, asking, state))
     app.include_router(sql_api.router(store, door, asking))
+    app.include_router(clickhouse_api.router(store, door, asking, _page))
     app.include_router(questions_api.router(store, door, asking))
     app.include_router(outcomes_api.router(store, door))
     app.include_router(what_if_api.router(store, door, asking, prices))
     app.include_router(focus_api.router(store, door))
     app.include_router(corrections_api.router(desk, door))
+    allocations = AllocationDesk(desk.corrections, base_ask(store), config)
+    app.include_router(allocation_api.router(allocations, door))
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(alerts_api.router(alerts, door))
+    describe(app)
     _answer_errors(app)
     return app
 
 
+def _page() -> HTMLResponse:
+    text = files("tallystick.attribution").joinpath("page.html").read_text(encoding="utf-8")
+    return HTMLResponse(text, headers=_PAGE_HEADERS)
+
+
 class Guard:
-    """Turns away what a page elsewhere or a proxy sends in somebody's name. Plain ASGI: bodies pass through untouched."""
+    """Turns away what a page elsewhere or a proxy sends in somebody's name. Plain ASGI: bodies pass through untouched.
+
+    But for `/`, where a key may be what ClickHouse calls a password: that route looks for itself.
+    """
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app, self._door = app, door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._door.suspicious(Headers(scope=scope)):
+        if scope["type"] == "http" and scope["path"] != "/" and self._door.suspicious(Headers(scope=scope)):
             body = error_body(
                 "forbidden", "A forwarded request, or one for another host, needs a key.", "Send `Authorization: Bearer KEY`."
             )
