@@ -9,7 +9,24 @@ import click
 
 from tallystick.cli.failure import in_words
 
-COMMANDS = ("up", "demo", "replay", "costs", "ask", "sql", "prices", "whatif", "focus", "budgets", "alerts", "keys", "doctor")
+COMMANDS = (
+    "up",
+    "demo",
+    "replay",
+    "costs",
+    "ask",
+    "sql",
+    "prices",
+    "whatif",
+    "reprice",
+    "void",
+    "corrections",
+    "focus",
+    "budgets",
+    "alerts",
+    "keys",
+    "doctor",
+)
 """In the order of the help: what a newcomer needs first."""
 
 
