@@ -1,6 +1,7 @@
 """Spend by any dimensions over a period: the question, checked, as SQL over `charges`."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -46,19 +47,18 @@ def spend(
     *,
     where: Mapping[str, str] | None = None,
     limit: int | None = None,
+    offset: int = 0,
+    as_of_ns: int | None = None,
 ) -> Query:
     """The query for spend in [since, until), nanoseconds since 1970, by `dimensions` (none: one row), filtered by equality.
 
     Its columns are the dimensions, calls, tokens by bucket, cost_usd (NULL: nothing in it is priced), priced_calls, tokens and
-    priced_tokens, and the same over all groups as `all_…`. Groups are ordered by time if grouped by time, else the dearest first.
-    Raises UnknownDimension.
+    priced_tokens, and the same over all groups as `all_…`. Groups are ordered by time if grouped by time, else the dearest first;
+    `offset` of them are left out. as_of_ns: only what was entered before. Raises UnknownDimension.
     """
-    params: dict[str, Any] = {"limit": limit if limit is not None else 2**63 - 1}
+    params: dict[str, Any] = {"limit": limit if limit is not None else 2**63 - 1, "offset": offset}
     expressions = [(name, expression(name, f"by_{index}", params)) for index, name in enumerate(dimensions)]
-    conditions = [period(since_ns, until_ns, params)]
-    for index, (name, value) in enumerate((where or {}).items()):
-        params[f"where_{index}"] = value
-        conditions.append(f"toString({expression(name, f'where_tag_{index}', params)}) = {{where_{index}:String}}")
+    conditions = [period(since_ns, until_ns, params), *filters(where or {}, params), *entered_before(as_of_ns, params)]
     order = [quoted(name) for name in dimensions if name in _IN_TIME_ORDER]
     order += ["group_cost DESC NULLS LAST", "group_tokens DESC", *(quoted(name) for name in dimensions)]
     text = (
@@ -68,6 +68,36 @@ def spend(
         .replace("/*order*/", ", ".join(order))
     )
     return Query(text, params)
+
+
+def filters(where: Mapping[str, str], params: dict[str, Any]) -> list[str]:
+    """Conditions that dimensions have these values, which are added to `params`. Raises UnknownDimension."""
+    conditions = []
+    for index, (name, value) in enumerate(where.items()):
+        params[f"where_{index}"] = value
+        conditions.append(f"toString({expression(name, f'where_tag_{index}', params)}) = {{where_{index}:String}}")
+    return conditions
+
+
+def entered_before(as_of_ns: int | None, params: dict[str, Any]) -> list[str]:
+    """The condition that an entry was made before, nanoseconds since 1970; none without one."""
+    if as_of_ns is None:
+        return []
+    params["as_of"] = as_of_ns
+    return ["entered_at < fromUnixTimestamp64Nano({as_of:Int64}, 'UTC')"]
+
+
+def coverage(row: Mapping[str, Any], prefix: str = "") -> tuple[float | None, float | None]:
+    """Shares of calls and of tokens that are priced, 0 to 1; None where there are none. row: of `spend`; prefix `all_`: of all groups."""
+    return (
+        share(row[f"{prefix}priced_calls"], row[f"{prefix}calls"]),
+        share(row[f"{prefix}priced_tokens"], row[f"{prefix}tokens"]),
+    )
+
+
+def share(part: int | Decimal | None, whole: int | Decimal | None) -> float | None:
+    """part / whole; None where one is unknown or there is nothing to have a share of."""
+    return None if part is None or not whole else float(part / whole)
 
 
 def check_dimension(name: str) -> None:

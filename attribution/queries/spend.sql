@@ -49,4 +49,4 @@ FROM
 -- Without dimensions there is one group even of nothing.
 WHERE group_calls != 0 OR group_tokens != 0 OR isNotNull(group_cost)
 ORDER BY /*order*/
-LIMIT {limit:UInt64}
+LIMIT {limit:UInt64} OFFSET {offset:UInt64}

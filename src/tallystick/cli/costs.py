@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import click
 
-from tallystick.attribution.spend import UnknownDimension, check_dimension, spend
+from tallystick.attribution.spend import UnknownDimension, check_dimension, coverage, share, spend
 from tallystick.cli.access import Ledger, connect
 from tallystick.cli.options import Form, connected, formatted
 from tallystick.cli.output import Field, count, emit, money, percent, text, tokens
@@ -80,13 +79,6 @@ def show(rows: Sequence[dict[str, Any]], dimensions: Sequence[str], form: Form) 
     emit(form, shown, [*fields, *_FIELDS], footer if dimensions else None)
 
 
-def coverage(row: dict[str, Any], prefix: str = "") -> tuple[float | None, float | None]:
-    """Shares of calls and of tokens that are priced, 0 to 1; None where there are none. `prefix` `all_` is for all groups."""
-    return _share(row[f"{prefix}priced_calls"], row[f"{prefix}calls"]), _share(
-        row[f"{prefix}priced_tokens"], row[f"{prefix}tokens"]
-    )
-
-
 _FIELDS = [
     Field("calls", "calls", count, right=True),
     Field("input_tokens", "input", tokens, right=True),
@@ -104,14 +96,10 @@ def _figures(row: dict[str, Any], totals: dict[str, Any]) -> dict[str, Any]:
     calls_priced, tokens_priced = coverage(row)
     return {
         **{name: row[name] for name in _FIGURES},
-        "share": _share(row["cost_usd"], totals["all_cost_usd"]),
+        "share": share(row["cost_usd"], totals["all_cost_usd"]),
         "calls_priced": calls_priced,
         "tokens_priced": tokens_priced,
     }
-
-
-def _share(part: int | Decimal | None, whole: int | Decimal | None) -> float | None:
-    return None if part is None or not whole else float(part / whole)
 
 
 def _below(rows: Sequence[dict[str, Any]]) -> str:

@@ -19,7 +19,8 @@ from typing import Any
 
 import click
 
-from tallystick.cli.costs import by_dimensions, coverage, show
+from tallystick.attribution.spend import coverage
+from tallystick.cli.costs import by_dimensions, show
 from tallystick.cli.failure import Failure
 from tallystick.cli.output import money, percent
 from tallystick.cli.replay import Source, Tally, deliver, opened

@@ -11,9 +11,10 @@ from typing import Literal, NamedTuple
 
 import click
 
+from tallystick.attribution.spend import coverage
 from tallystick.cli.access import Ledger, connect, server_url
 from tallystick.cli.alerts import evaluations
-from tallystick.cli.costs import by_dimensions, coverage
+from tallystick.cli.costs import by_dimensions
 from tallystick.cli.failure import Failure, in_words
 from tallystick.cli.options import connected, json_option
 from tallystick.cli.output import percent, print_json
