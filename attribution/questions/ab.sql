@@ -39,7 +39,6 @@ WITH
             if(well, toNullable((toUnixTimestamp64Nano(any(ended_at)) - toUnixTimestamp64Nano(any(started_at))) / 1e6), NULL) AS whole
         FROM charges
         WHERE /*period*/ AND /*where*/ AND toString((/*dimension:expressions*/ '').1) IN ({a:String}, {b:String})
-            AND entry NOT IN ('allocation', 'trueup')
         GROUP BY tenant, trace_id, span_id, side
         HAVING sum(calls) > 0
     ),

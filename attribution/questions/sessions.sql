@@ -19,6 +19,14 @@
 -- * where filters: only entries that have these values
 -- * limit count = 20: most rows
 -- example: tallystick ask sessions --param of=run --where feature=support --since 7d
+WITH taken_back AS
+(
+    SELECT tenant, trace_id, span_id
+    FROM charges
+    WHERE entry != 'call' AND calls != 0 AND /*period*/
+    GROUP BY tenant, trace_id, span_id
+    HAVING sum(calls) < 0
+)
 SELECT
     id,
     customer_name AS customer,
@@ -51,22 +59,23 @@ FROM
         agents
     FROM
     (
+        WITH entry = 'call' AND (tenant, trace_id, span_id) NOT IN taken_back AS stands
         SELECT
             tenant,
             if({of:String} = 'session', session, if(trace_id = repeat('0', 32), '', trace_id)) AS id,
-            if(uniqExact(customer) = 1, any(customer), '(several)') AS customer_name,
-            if(uniqExact(feature) = 1, any(feature), '(several)') AS feature_name,
+            if(uniqExactIf(customer, stands) = 1, anyIf(customer, stands), '(several)') AS customer_name,
+            if(uniqExactIf(feature, stands) = 1, anyIf(feature, stands), '(several)') AS feature_name,
             sum(calls) AS group_calls,
             sum(
                 ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
                 + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0)) AS group_tokens,
             sum(cost_usd) AS group_cost,
             sumIf(calls, cost_usd IS NULL) AS unpriced_calls,
-            min(started_at) AS first_seen,
-            toFloat64(toUnixTimestamp64Nano(max(ended_at)) - toUnixTimestamp64Nano(first_seen)) / 1e9 AS seconds,
+            minIf(started_at, stands) AS first_seen,
+            toFloat64(toUnixTimestamp64Nano(maxIf(ended_at, stands)) - toUnixTimestamp64Nano(first_seen)) / 1e9 AS seconds,
             sumIf(calls, status = 'error') AS failed,
-            arraySort(groupUniqArrayIf(20)(if(response_model != '', response_model, request_model), entry = 'call')) AS models,
-            arrayFilter(name -> name != '', arraySort(groupUniqArrayIf(20)(agent, entry = 'call'))) AS agents
+            arraySort(groupUniqArrayIf(20)(if(response_model != '', response_model, request_model), stands)) AS models,
+            arrayFilter(name -> name != '', arraySort(groupUniqArrayIf(20)(agent, stands))) AS agents
         FROM charges
         WHERE /*period*/ AND /*where*/
         GROUP BY tenant, id
