@@ -23,23 +23,34 @@ _FIGURES = ("calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", 
 @moment_option("--since", default="30d")
 @moment_option("--until", default=None)
 @click.option("--where", "where", multiple=True, metavar="DIMENSION=VALUE", help="Only such calls; repeatable.")
+@moment_option("--as-of", default=None)
 @click.option("--limit", type=click.IntRange(min=0), help=f"Most groups, 0 is all; {_TABLE_ROWS} in a table, all otherwise.")
 @formatted
 @connected
 def costs(
-    *, by: str, since: int, until: int | None, where: Sequence[str], limit: int | None, form: Form, settings: Settings
+    *,
+    by: str,
+    since: int,
+    until: int | None,
+    where: Sequence[str],
+    as_of: int | None,
+    limit: int | None,
+    form: Form,
+    settings: Settings,
 ) -> None:
     """What was spent, by customer, feature, agent or any other dimension, the dearest first.
 
     Dimensions are customer, feature, agent, team, user, session, service, environment, tenant, provider, model, request_model,
     response_model, operation, service_tier, status, error_type, cache_hit, usage_source, entry, price_id, hour, day, month (UTC)
     and tag:NAME. Input tokens are those that neither came from a cache (read) nor went into one (write). What has no price is
-    unpriced, never 0: the share of tokens that are priced stands beside every amount.
+    unpriced, never 0: the share of tokens that are priced stands beside every amount. --as-of leaves out what was entered at that time or
+    later: calls that came late, and corrections.
 
     \b
     tallystick costs --by customer,feature --since 30d
     tallystick costs --by day --where customer=acme --since 2026-11-01 --until 2026-12-01 --csv
     tallystick costs --by model --json
+    tallystick costs --since 2026-10-01 --until 2026-11-01 --as-of 2026-11-03
     """
     dimensions = _dimensions(by)
     filters = named(where)
@@ -48,7 +59,7 @@ def costs(
         raise click.UsageError("--since isn't before --until, which is the end of this hour unless given")
     most = limit or None if limit is not None or form != "table" else _TABLE_ROWS
     try:
-        query = spend(dimensions, since, until_ns, where=filters, limit=most)
+        query = spend(dimensions, since, until_ns, where=filters, limit=most, as_of_ns=as_of)
     except UnknownDimension as error:
         raise click.BadParameter(str(error), param_hint="--where") from None
     with connect(settings) as ledger:
