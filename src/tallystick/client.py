@@ -186,6 +186,15 @@ class Client:
         """One run. Needs an operator's key. Raises Unreachable, Refused."""
         return dict(self._json("GET", f"/v1/corrections/{quote(id, safe='')}"))
 
+    def allocations(self) -> dict[str, Any]:
+        """`rules`, and `runs`, the newest first. Needs an operator's key. Raises Unreachable, Refused."""
+        return dict(self._json("GET", "/v1/allocations"))
+
+    def allocate(self, rule: str, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """Spread what a rule comes to: fields and answer of /v1/allocations/RULE. Needs an operator's key. Raises Unreachable, Refused."""
+        path = f"/v1/allocations/{quote(rule, safe='')}"
+        return dict(self._json("POST", path, json=dict(question), params={"who": who}, timeout=600))
+
     def status(self) -> dict[str, Any]:
         """What the server received, stored, dropped and rejected so far. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/status"))

@@ -18,6 +18,7 @@ COMMANDS = (
     "sql",
     "prices",
     "whatif",
+    "allocate",
     "reprice",
     "void",
     "corrections",

@@ -1,8 +1,9 @@
 """How commands reach the ledger: through the server that is named or that holds the directory, else in the directory itself."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,8 +12,6 @@ from tallystick.client import Client, Result, result
 from tallystick.settings import DEFAULT_URL, Settings
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from tallystick.server import LocalLedger
     from tallystick.server.corrections import Desk
 
@@ -37,6 +36,14 @@ class Ledger(Protocol):
 
     def what_if(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """What calls would have cost at other prices: WhatIfQuestion → WhatIfAnswer of server/what_if_api.py, as JSON has them."""
+        ...
+
+    def allocations(self) -> dict[str, Any]:
+        """AllocationsAnswer of server/allocations.py, as JSON has it."""
+        ...
+
+    def allocate(self, rule: str, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """AllocationQuestion → AllocationAnswer."""
         ...
 
     def focus_days(self, *, since: str, until: str | None = None, rows: bool = False, **options: str) -> list[dict[str, Any]]:
@@ -87,6 +94,9 @@ def connect(settings: Settings) -> Iterator[Ledger]:
         )
     from tallystick.server import open_local
 
+    if settings.config is not None:
+        # The engine moves into its directory.
+        settings = replace(settings, config=settings.config.absolute())
     with open_local(settings.data) as ledger:
         yield _Local(ledger, settings)
 
@@ -130,17 +140,23 @@ class _Local:
         return self._ledger.price(price_id)
 
     def what_if(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        from tallystick.attribution.prices_file import PriceFileError, UserPrices, load_prices_file
-        from tallystick.attribution.user_sql import BadQuery
-        from tallystick.server.what_if_api import BadSupposition, WhatIfQuestion
+        from tallystick.attribution.prices_file import UserPrices, load_prices_file
+        from tallystick.server.what_if_api import WhatIfQuestion
 
-        try:
+        with _told():
             prices = load_prices_file(self._config) if self._config else UserPrices()
             return self._ledger.what_if(WhatIfQuestion.model_validate(question), prices).model_dump(mode="json")
-        except (BadQuery, BadSupposition) as error:
-            raise Failure(error.message, error.hint) from None
-        except PriceFileError as error:
-            raise Failure(str(error)) from None
+
+    def allocations(self) -> dict[str, Any]:
+        with _told():
+            return self._ledger.allocation_desk(self._config).all().model_dump(mode="json")
+
+    def allocate(self, rule: str, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        from tallystick.server.allocations import AllocationQuestion
+
+        with _told():
+            asked = AllocationQuestion.model_validate(question)
+            return self._ledger.allocation_desk(self._config).allocate(rule, asked, who or "local").model_dump(mode="json")
 
     def focus_days(self, *, since: str, until: str | None = None, rows: bool = False, **options: str) -> list[dict[str, Any]]:
         with _told():
@@ -153,55 +169,58 @@ class _Local:
     def reprice(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
         from tallystick.server.corrections import RepriceQuestion
 
-        return self._told(lambda desk: desk.reprice(RepriceQuestion.model_validate(question), who or "local"))
+        with _told():
+            return self._desk().reprice(RepriceQuestion.model_validate(question), who or "local").model_dump(mode="json")
 
     def void(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
         from tallystick.server.corrections import VoidQuestion
 
-        return self._told(lambda desk: desk.void(VoidQuestion.model_validate(question), who or "local"))
+        with _told():
+            return self._desk().void(VoidQuestion.model_validate(question), who or "local").model_dump(mode="json")
 
     def void_duplicates(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
         from tallystick.server.corrections import Period
 
-        return self._told(lambda desk: desk.void_told_twice(Period.model_validate(question), who or "local"))
+        with _told():
+            return self._desk().void_told_twice(Period.model_validate(question), who or "local").model_dump(mode="json")
 
     def undo_correction(self, id: str, reason: str, *, who: str = "") -> dict[str, Any]:
         from tallystick.server.corrections import UndoQuestion
 
-        return self._told(lambda desk: desk.undo(id, UndoQuestion(reason=reason), who or "local"))
+        with _told():
+            return self._desk().undo(id, UndoQuestion(reason=reason), who or "local").model_dump(mode="json")
 
     def corrections(self, limit: int = 100) -> list[dict[str, Any]]:
-        return list(self._told(lambda desk: desk.runs(limit))["corrections"])
+        with _told():
+            return [run.model_dump(mode="json") for run in self._desk().runs(limit).corrections]
 
     def correction(self, id: str) -> dict[str, Any]:
-        return self._told(lambda desk: desk.one(id))
+        with _told():
+            return self._desk().one(id).model_dump(mode="json")
 
-    def _told(self, ask: "Callable[[Desk], BaseModel]") -> dict[str, Any]:
-        from pydantic import ValidationError
+    def _desk(self) -> "Desk":
+        from tallystick.attribution.prices_file import UserPrices, load_prices_file
 
-        from tallystick.attribution.prices_file import PriceFileError, UserPrices, load_prices_file
-        from tallystick.ingest.payload import PayloadError
-
-        try:
-            prices = load_prices_file(self._config) if self._config else UserPrices()
-            return ask(self._ledger.desk(prices)).model_dump(mode="json")
-        except PayloadError as error:
-            raise Failure(error.message, error.hint) from None
-        except PriceFileError as error:
-            raise Failure(str(error)) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise Failure(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "Nothing was entered.") from None
+        return self._ledger.desk(load_prices_file(self._config) if self._config else UserPrices())
 
 
 @contextmanager
 def _told() -> Iterator[None]:
+    from pydantic import ValidationError
+
+    from tallystick.attribution.config_file import ConfigFileError
+    from tallystick.attribution.user_sql import BadQuery
     from tallystick.ingest.payload import PayloadError
 
     try:
         yield
-    except PayloadError as error:
+    except (PayloadError, BadQuery) as error:
         raise Failure(error.message, error.hint) from None
+    except ConfigFileError as error:
+        raise Failure(str(error)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Failure(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "nothing was entered") from None
 
 
 def server_url(settings: Settings) -> str | None:

@@ -18,6 +18,7 @@ from tallystick.server.focus_api import asked, file_of, found_days
 from tallystick.server.recorded_price import recorded_price
 
 if TYPE_CHECKING:
+    from tallystick.server.allocations import AllocationDesk
     from tallystick.server.what_if_api import WhatIfAnswer, WhatIfQuestion
 
 
@@ -58,9 +59,11 @@ class LocalLedger:
         """As `Client.focus`. Raises PayloadError."""
         return file_of(self._store, None, _focus_question(since, until, **options), cast(Form, format))
 
+    def allocation_desk(self, config: Path | None) -> "AllocationDesk":
+        """Allocations as the server's /v1/allocations makes them, by the rules of a configuration file."""
+        from tallystick.server.allocations import AllocationDesk, base_ask
 
-def _focus_question(since: str, until: str | None, version: str = "1.2", as_of: str = "", **options: Any) -> Question:
-    return asked(version, since, until, as_of=datetime.fromisoformat(as_of) if as_of else None, **options)
+        return AllocationDesk(self.corrections, base_ask(self._store), config)
 
     def desk(self, prices: UserPrices) -> Desk:
         """Corrections as the server's /v1/corrections makes them; `prices` are those to reprice by."""
@@ -73,3 +76,7 @@ def open_local(data: Path, retention_days: int | None = None) -> Iterator[LocalL
     with open_store(data) as store:
         migrate(store.client(), retention_days)
         yield LocalLedger(store)
+
+
+def _focus_question(since: str, until: str | None, version: str = "1.2", as_of: str = "", **options: Any) -> Question:
+    return asked(version, since, until, as_of=datetime.fromisoformat(as_of) if as_of else None, **options)

@@ -80,7 +80,7 @@ def run(settings: Settings) -> None:
             log.info("listening on %s, which isn't a loopback address: every request needs a key", settings.host)
         _serve(
             uvicorn.Config(
-                create_app(store, committer, receiver, door, alerts, prices=prices, desk=desk),
+                create_app(store, committer, receiver, door, alerts, prices=prices, desk=desk, config=settings.config),
                 lifespan="off",
                 log_level="warning",
                 access_log=False,

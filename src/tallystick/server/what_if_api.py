@@ -149,11 +149,11 @@ def router(store: Store, door: Door, asking: Asking, prices: UserPrices) -> APIR
     return routes
 
 
-def caged(store: Store, tenant: str | None, mark: str = "") -> Ask:
-    """What a tenant's statements (None: everybody's) may ask. mark: what KILL QUERY finds them by."""
+def caged(store: Store, tenant: str | None, mark: str = "", limits: Mapping[str, Any] = LIMITS) -> Ask:
+    """Questions of ours, of a tenant's rows (None: everybody's). mark: what KILL QUERY finds them by. Raises BadQuery."""
 
     def ask(sql: str, params: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        with store.reader(tenant, LIMITS) as reader:
+        with store.reader(tenant, limits) as reader:
             found = result(reader, Checked(sql, dict(params)), mark)
         return typed(((column.name, column.type) for column in found.columns), found.rows, found.elapsed_ms).dicts()
 
