@@ -1,6 +1,6 @@
 """`tallystick ask`: the questions that everybody asks, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -132,12 +132,19 @@ def _field(column: Column) -> Field:
     kind = column.type.removeprefix("LowCardinality(").removeprefix("Nullable(")
     match kind:
         case _ if kind.startswith("Decimal"):
-            return Field(column.name, column.name, money if column.name.endswith("_usd") else _figure, right=True)
+            return Field(column.name, column.name, _amount(column.name), right=True)
         case _ if kind.startswith(("UInt", "Int")):
             return Field(column.name, column.name, count, right=True)
         case _ if kind.startswith("Float"):
             return Field(column.name, column.name, _figure, right=True)
     return Field(column.name, column.name, text)
+
+
+def _amount(name: str) -> Callable[[Any], str]:
+    # Only of a cost is it known why there is none.
+    if name == "cost_usd":
+        return money
+    return lambda value: "–" if value is None else money(value) if name.endswith("_usd") else _figure(value)
 
 
 def _figure(value: float | None) -> str:
