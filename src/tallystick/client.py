@@ -186,6 +186,10 @@ class Client:
         """One run. Needs an operator's key. Raises Unreachable, Refused."""
         return dict(self._json("GET", f"/v1/corrections/{quote(id, safe='')}"))
 
+    def reconcile(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """An invoice beside the ledger: fields and answer of /v1/reconcile. Needs an operator's key. Raises Unreachable, Refused."""
+        return dict(self._json("POST", "/v1/reconcile", json=dict(question), params={"who": who}, timeout=3600))
+
     def allocations(self) -> dict[str, Any]:
         """`rules`, and `runs`, the newest first. Needs an operator's key. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/allocations"))

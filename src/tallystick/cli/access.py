@@ -78,6 +78,10 @@ class Ledger(Protocol):
         """A RunAnswer."""
         ...
 
+    def reconcile(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """ReconcileQuestion → ReconcileAnswer of server/reconcile_api.py, as JSON has them."""
+        ...
+
 
 @contextmanager
 def connect(settings: Settings) -> Iterator[Ledger]:
@@ -197,6 +201,10 @@ class _Local:
     def correction(self, id: str) -> dict[str, Any]:
         with _told():
             return self._desk().one(id).model_dump(mode="json")
+
+    def reconcile(self, question: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        with _told():
+            return self._ledger.reconcile(question, who or "local")
 
     def _desk(self) -> "Desk":
         from tallystick.attribution.prices_file import UserPrices, load_prices_file

@@ -32,6 +32,7 @@ from tallystick.server import (
     focus_api,
     outcomes_api,
     questions_api,
+    reconcile_api,
     spend_api,
     sql_api,
     what_if_api,
@@ -164,6 +165,7 @@ def create_app(
     app.include_router(corrections_api.router(desk, door))
     allocations = AllocationDesk(desk.corrections, base_ask(store), config)
     app.include_router(allocation_api.router(allocations, door))
+    app.include_router(reconcile_api.router(reconcile_api.ask_of(store), desk.corrections, door))
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(alerts_api.router(alerts, door))
     describe(app)

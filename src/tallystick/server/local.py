@@ -65,6 +65,13 @@ class LocalLedger:
 
         return AllocationDesk(self.corrections, base_ask(self._store), config)
 
+    def reconcile(self, question: Mapping[str, Any], author: str) -> dict[str, Any]:
+        """As `Client.reconcile`. Raises PayloadError, ValidationError."""
+        from tallystick.server.reconcile_api import ReconcileQuestion, ask_of, reconciled
+
+        found = reconciled(ask_of(self._store), self.corrections, ReconcileQuestion.model_validate(question), author)
+        return found.model_dump(mode="json")
+
     def desk(self, prices: UserPrices) -> Desk:
         """Corrections as the server's /v1/corrections makes them; `prices` are those to reprice by."""
         return Desk(self.corrections, PriceBook(prices))
