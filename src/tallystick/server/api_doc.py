@@ -1,16 +1,13 @@
 """The API's description: what FastAPI gathers from the routes, and what is the same for all: errors, keys and their roles."""
 
-from collections.abc import Iterator
 from importlib import metadata
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from tallystick.ingest.keys import Role
-from tallystick.server.operators import Gate
 
 _DESCRIPTION: Final = """\
 Observability and FinOps for language-model calls.
@@ -27,8 +24,6 @@ _TAGS: Final = [
     {"name": "alerts", "description": "What was said of budgets, to whom. For operators."},
     {"name": "operation", "description": "How the server fares."},
 ]
-
-_SCHEME: Final = "key"
 
 
 class ErrorDetail(BaseModel):
@@ -56,15 +51,6 @@ _USUAL: Final = {
 """Errors that need no words of a route's own."""
 
 
-class RouteRoles(NamedTuple):
-    """A route, and whose keys are for it; None: it asks for no key."""
-
-    method: str
-    path: str
-    summary: str
-    roles: frozenset[Role] | None
-
-
 def describe(app: FastAPI) -> None:
     """Let the application describe itself by `openapi` below."""
 
@@ -77,7 +63,7 @@ def describe(app: FastAPI) -> None:
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI 3.1 document. Each operation's security names the roles whose keys are for it (4.8.30 of the specification allows them there)."""
+    """The OpenAPI 3.1 document. Security of an operation names the roles whose keys are for it."""
     document = get_openapi(
         title="tallystick",
         version=metadata.version("tallystick"),
@@ -86,57 +72,51 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         tags=_TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    components = document.setdefault("components", {})
-    components["securitySchemes"] = {
-        _SCHEME: {
-            "type": "http",
-            "scheme": "bearer",
-            "description": "A key of `tallystick keys create --tenant NAME --role ROLE`.",
-        }
-    }
-    schemas = components.setdefault("schemas", {})
+    schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for model in (ErrorDetail, ErrorAnswer):
-        schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}") | {"$defs": None}
-        del schemas[model.__name__]["$defs"]
-    for route in roles(app):
-        operation = document["paths"][route.path][route.method.lower()]
-        operation["security"] = [{_SCHEME: sorted(route.roles)}] if route.roles else []
-        _tell_errors(operation, route)
+    schemas[ErrorDetail.__name__] = ErrorDetail.model_json_schema()
+    schemas[ErrorAnswer.__name__] = {
+        **ErrorAnswer.model_json_schema(),
+        "properties": {"error": {"$ref": f"#/components/schemas/{ErrorDetail.__name__}"}},
+    }
+    schemas[ErrorAnswer.__name__].pop("$defs")
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _tell_errors(path, operation)
     return document
 
 
-def _tell_errors(operation: dict[str, Any], route: RouteRoles) -> None:
+def _tell_errors(path: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
-    usual = {"403", "503"} | ({"401"} if route.roles else set[str]())
+    usual = {"403", "503"} | ({"401"} if "security" in operation else set[str]())
     if "parameters" in operation or "requestBody" in operation:
         usual |= {"400", "422"}
-    if "{" in route.path:
+    if "{" in path:
         usual.add("404")
-    for status in usual if route.path.startswith("/v1/") else ():
+    for status in usual if path.startswith("/v1/") else ():
         responses.setdefault(status, {"description": _USUAL[status]})
     for status, response in responses.items():
         if int(status) >= 400:
-            if status in _USUAL and response["description"] in ("Validation Error", ""):
+            if response["description"] == "Validation Error":
                 response["description"] = _USUAL[status]
-            response["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+            response["content"] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}}}
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def roles(app: FastAPI) -> Iterator[RouteRoles]:
-    """The routes of the description, in its order."""
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.include_in_schema:
-            gate = next((found.call for found in route.dependant.dependencies if isinstance(found.call, Gate)), None)
-            for method in sorted(route.methods or ()):
-                yield RouteRoles(method, route.path_format, route.summary or "", gate.roles if gate else None)
+def roles(operation: dict[str, Any]) -> frozenset[Role] | None:
+    """Whose keys an operation of the document is for; None where it asks for none."""
+    return (
+        frozenset(Role(role) for needed in operation["security"] for role in needed["key"]) if "security" in operation else None
+    )
 
 
-def table(app: FastAPI) -> str:
+def table(document: dict[str, Any]) -> str:
     """Of docs/api.md: which key is for which route."""
     lines = [f"| | | {' | '.join(Role)} |", f"| --- | --- |{' --- |' * len(Role)}"]
-    for route in roles(app):
-        marks = ["no key" if route.roles is None else "yes" if role in route.roles else "" for role in Role]
-        lines.append(f"| `{route.method} {route.path}` | {route.summary} | {' | '.join(marks)} |")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            allowed = roles(operation)
+            marks = ["no key" if allowed is None else "yes" if role in allowed else "" for role in Role]
+            lines.append(f"| `{method.upper()} {path}` | {operation['summary']} | {' | '.join(marks)} |")
     return "\n".join(lines) + "\n"

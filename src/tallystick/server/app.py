@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
@@ -44,7 +44,7 @@ from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk
 from tallystick.server.ledger_state import LedgerState
-from tallystick.server.operators import SENDERS, Gate, askers_only, operators_only
+from tallystick.server.operators import askers_only, operators_only, senders_only
 from tallystick.server.recorded_price import recorded_price
 
 log = logging.getLogger(__name__)
@@ -151,17 +151,17 @@ def create_app(
             raise UnknownPrice
         return found
 
-    # It asks for the key itself, to count who was refused.
-    app.include_router(router(receiver), dependencies=[Depends(Gate(lambda authorization: None, SENDERS))])
+    # It counts who was refused.
+    app.include_router(router(receiver), **senders_only(None))
     state = LedgerState(store)
     app.include_router(spend_api.router(store, door, asking, state))
     app.include_router(charges_api.router(store, door, asking, state))
-    app.include_router(sql_api.router(store, door, asking))
+    app.include_router(sql_api.router(store, door, asking), **askers_only(door))
     app.include_router(clickhouse_api.router(store, door, asking, _page))
-    app.include_router(questions_api.router(store, door, asking))
-    app.include_router(outcomes_api.router(store, door))
-    app.include_router(what_if_api.router(store, door, asking, prices))
-    app.include_router(focus_api.router(store, door))
+    app.include_router(questions_api.router(store, door, asking), **askers_only(door))
+    app.include_router(outcomes_api.router(store, door), **senders_only(door))
+    app.include_router(what_if_api.router(store, door, asking, prices), **askers_only(door))
+    app.include_router(focus_api.router(store, door), **askers_only(door))
     app.include_router(corrections_api.router(desk, door))
     allocations = AllocationDesk(desk.corrections, base_ask(store), config)
     app.include_router(allocation_api.router(allocations, door))

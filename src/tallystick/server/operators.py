@@ -1,9 +1,10 @@
 """Which keys a route is for, and as whom who calls it is remembered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Query, Request
+from fastapi import Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tallystick.ingest.keys import Role
 from tallystick.server.auth import Door
@@ -19,37 +20,32 @@ Who = Annotated[
 ]
 
 
-class Gate:
-    """A dependency of routes. roles: those whose keys `check` lets through, told in the API's description."""
-
-    def __init__(self, check: Callable[[str | None], object], roles: frozenset[Role]) -> None:
-        self._check, self.roles = check, roles
-
-    async def __call__(self, request: Request) -> None:
-        """Raises Unauthorized, Forbidden."""
-        self._check(request.headers.get("authorization"))
+_KEY: Final = HTTPBearer(
+    scheme_name="key", description="A key of `tallystick keys create --tenant NAME --role ROLE`.", auto_error=False
+)
 
 
-ASKERS: Final = frozenset(role for role in Role if role.asks)
-SENDERS: Final = frozenset(role for role in Role if role.sends)
+def _only(check: Callable[[str | None], object], roles: Iterable[Role]) -> dict[str, Any]:
+    async def gate(request: Request, described: Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]) -> None:
+        check(request.headers.get("authorization"))
+
+    # The API's description names them: OpenAPI 3.1 has roles of keys where OAuth has scopes.
+    return {"dependencies": [Security(gate, scopes=sorted(roles))]}
 
 
 def operators_only(door: Door) -> dict[str, Any]:
-    """Arguments of a router: everybody else is turned away before anything is looked at."""
-    return {
-        "dependencies": [Depends(Gate(door.check_operator, frozenset({Role.OPERATOR})))],
-        "responses": {503: {"description": "The alert ledger can't be reached now; see Retry-After."}},
-    }
+    """Arguments of a router or route: everybody else is turned away before anything is looked at."""
+    return _only(door.check_operator, [Role.OPERATOR])
 
 
 def askers_only(door: Door) -> dict[str, Any]:
     """Arguments of a router or route: a writer's key is turned away. Whose rows may be read, `door.reader` says."""
-    return {"dependencies": [Depends(Gate(door.reader, ASKERS))]}
+    return _only(door.reader, (role for role in Role if role.asks))
 
 
-def senders_only(door: Door) -> dict[str, Any]:
-    """Arguments of a router or route: a reader's key is turned away. For whom it sends, `door.sender` says."""
-    return {"dependencies": [Depends(Gate(door.sender, SENDERS))]}
+def senders_only(door: Door | None) -> dict[str, Any]:
+    """Arguments of a router or route: a reader's key is turned away. For whom it sends, `door.sender` says; None where the route asks that itself."""
+    return _only(door.sender if door else lambda authorization: None, (role for role in Role if role.sends))
 
 
 def author(door: Door, request: Request, who: str) -> str:
