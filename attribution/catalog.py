@@ -163,9 +163,17 @@ def told(tree: Tree, catalog: Catalog) -> bool:
     for node in _nodes(tree):
         if _is_constant(node, catalog):
             value = catalog.constant(str(node["name"]))
+            constant = _literal(value)
+            if isinstance(value, int):
+                # Clients read a number into the type that the function has.
+                constant = {
+                    "type": "Function",
+                    "name": "toUInt32",
+                    "arguments": {"type": "ExpressionList", "children": [constant]},
+                }
             named = {key: node[key] for key in ("alias",) if key in node}
             node.clear()
-            node.update(_literal(value) | named)
+            node.update(constant | named)
             asked = True
     return asked
 

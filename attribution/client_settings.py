@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tallystick.attribution.user_sql import BadQuery
 
-_NUMBER: Final = re.compile(r"\d{1,18}(?:\.\d*)?")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]*)?")
 _CHOICE: Final = re.compile(r"[A-Za-z0-9_.]{1,32}")
 
 _LOWERED: Final = ("max_execution_time", "max_memory_usage", "max_result_rows", "max_result_bytes")

@@ -16,6 +16,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
@@ -152,14 +153,22 @@ def router(store: Store, door: Door, asking: Asking, page: Callable[[], Response
 
 
 def _answer(store: Store, known: _Known, tenant: str | None, asked: _Asked, mark: str) -> Response:
-    with store.reader(tenant, kept(asked.settings, LIMITS)) as reader:
-        statement = prepared(reader, known.catalog, asked.query, asked.params)
-        form = statement.form or asked.form
-        if form not in FORMATS:
-            raise BadQuery("unknown_format", f"Unknown format {form[:40]}.", "docs/sql.md lists the formats.")
-        content = written(reader, statement.question, form, mark)
-        if form == "Native" and not content:
-            content = _header(reader, statement, mark)
+    try:
+        with store.reader(tenant, kept(asked.settings, LIMITS)) as reader:
+            return _response(reader, known, asked, mark)
+    except ClickHouseError:
+        # Errors of the query are told as BadQuery: this is one of opening the connection.
+        raise BadQuery("bad_arguments", "A setting has no such value.", "docs/sql.md lists what can be set.") from None
+
+
+def _response(reader: "Client", known: _Known, asked: _Asked, mark: str) -> Response:
+    statement = prepared(reader, known.catalog, asked.query, asked.params)
+    form = statement.form or asked.form
+    if form not in FORMATS:
+        raise BadQuery("unknown_format", f"Unknown format {form[:40]}.", "docs/sql.md lists the formats.")
+    content = written(reader, statement.question, form, mark)
+    if form == "Native" and not content:
+        content = _header(reader, statement, mark)
     if form == "Native":
         try:
             content = for_version(content, asked.version)
