@@ -60,7 +60,7 @@ class Shape:
 
 
 class Outcome(NamedTuple):
-    """What was done for a day. rows, billed: of its file; billed is the ledger's sum. unpriced_tokens of `tokens` have no price.
+    """What was done for a day. rows, cost_usd: of its file; the cost is the ledger's sum. unpriced_tokens of `tokens` have no price.
 
     `written`: new or changed. `unchanged`: as it was. `kept`: the ledger has forgotten entries (retention), the file hasn't.
     """
@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
     done: Literal["written", "unchanged", "kept"]
     file: str
     rows: int
-    billed: Decimal
+    cost_usd: Decimal
     tokens: int
     unpriced_tokens: int
 

@@ -17,7 +17,7 @@ FROM
         multiIf(NOT priced, concat(sku, ',unpriced'), usage_source = 'none', concat(sku, ',not charged'), price_id = '', sku, price_id) AS sku_price,
         multiIf(provider != '', provider, entry = 'allocation', tenant, 'unknown') AS provider_name,
         if(provider = '' AND entry = 'allocation', 'Shared cost', concat(provider_name, ' API')) AS service_name,
-        multiIf(entry IN ('call', 'void') OR (entry = 'reprice' AND closed), 'Usage', 'Adjustment') AS category,
+        if(counted OR (closed AND entry != 'trueup'), 'Usage', 'Adjustment') AS category,
         mapFilter(
             (key, value) -> value != '',
             map(
@@ -49,7 +49,7 @@ FROM
             arrayMap((count, rate) -> toDecimal128(round(count * rate, 12), 12), tokens, rates) AS costs,
             if(arrayMax(arrayMap(x -> abs(x), costs)) = 0, 10, indexOf(arrayMap(x -> abs(x), costs), arrayMax(arrayMap(x -> abs(x), costs))))
                 AS dearest,
-            if(entry IN ('call', 'void'), arrayFilter(i -> tokens[i] != 0 OR i = 10, range(1, 11)), [0]) AS meters
+            if(counted, arrayFilter(i -> tokens[i] != 0 OR i = 10, range(1, 11)), [0]) AS meters
         FROM
         (
             SELECT
@@ -61,9 +61,9 @@ FROM
                 s.environment AS environment, mapSort(s.tags) AS tags, s.provider AS provider,
                 if(s.response_model != '', s.response_model, s.request_model) AS model, s.operation AS operation, s.service_tier AS service_tier,
                 s.price_id AS price_id, {{list_price_id}} AS list_price_id, toString(s.usage_source) AS usage_source, s.reason AS reason,
-                s.correction AS correction, s.cost_usd IS NOT NULL AS priced,
+                s.correction AS correction, s.cost_usd IS NOT NULL AS priced, s.calls != 0 AS counted,
                 toDecimal128(ifNull(sum(s.cost_usd), 0), 12) AS cost,
-                -- Buckets as schema/sql/cost.sql charges them; `calls` is the sign, and 0 of entries that are no call.
+                -- Buckets as schema/sql/cost.sql charges them; `calls` is the sign, and 0 of entries that count no call.
                 sumForEach(arrayMap(
                     bucket -> toInt64(s.calls * bucket),
                     [

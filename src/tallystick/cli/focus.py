@@ -92,9 +92,9 @@ def export(
         raise Failure(str(error), "nothing of the day was kept; run it again") from None
     rows = [{**one._asdict(), "tokens_priced": _priced(one)} for one in done]
     footer = {
-        "day": f"{len(done):,} days",
+        "day": f"{len(done):,} {'day' if len(done) == 1 else 'days'}",
         "rows": sum(one.rows for one in done),
-        "billed": sum((one.billed for one in done), Decimal(0)),
+        "cost_usd": sum((one.cost_usd for one in done), Decimal(0)),
         "tokens_priced": _share(sum(one.tokens for one in done), sum(one.unpriced_tokens for one in done)),
     }
     emit(form, rows, _FIELDS, footer)
@@ -193,7 +193,7 @@ def _below(done: list[Any], directory: Path) -> str:
     if not done:
         return "no charges in this time"
     how_many = {what: sum(one.done == what for one in done) for what in ("written", "unchanged", "kept")}
-    lines = [f"{directory}: {how_many['written']} files written, {how_many['unchanged']} unchanged"]
+    lines = [f"{directory}: written {how_many['written']:,}, unchanged {how_many['unchanged']:,}"]
     if how_many["kept"]:
         lines.append(
             f"{how_many['kept']} kept: the ledger has deleted entries of these days for their age; --full writes what is left"
@@ -211,6 +211,6 @@ _FIELDS = [
     Field("done", "", text),
     Field("file", "file", text),
     Field("rows", "rows", count, right=True),
-    Field("billed", "USD", money, right=True),
+    Field("cost_usd", "USD", money, right=True),
     Field("tokens_priced", "priced", percent, right=True),
 ]
