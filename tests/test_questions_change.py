@@ -289,7 +289,7 @@ def rate_of(one: Call, at: int) -> Fraction:
     return Fraction(RATES[one.more["price_id"]][at]) / 1_000_000
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(generated, min_size=1, max_size=25))
 def test_terms_are_as_defined_and_add_up(store: Store, calls: list[Call]) -> None:
     of = tenant()

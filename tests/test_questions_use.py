@@ -172,6 +172,7 @@ RETRIES = [
     ("not the next", [(0, "error", "s", "chat"), (5, "ok", "s", "chat"), (8, "ok", "s", "chat")], 1),
     ("beside it", [(0, "error", "s", "chat"), (0.5, "ok", "s", "chat")], 0),
     ("another feature", [(0, "error", "s", "chat"), (5, "ok", "s", "search")], 0),
+    ("the next of its feature", [(0, "error", "s", "chat"), (5, "ok", "s", "search"), (8, "ok", "s", "chat")], 1),
     ("another session", [(0, "error", "s", "chat"), (5, "ok", "t", "chat")], 0),
     ("no session, another trace", [(0, "error", "", "chat"), (5, "ok", "", "chat")], 0),
     ("cancelled before", [(0, "cancelled", "s", "chat"), (5, "ok", "s", "chat")], 0),
