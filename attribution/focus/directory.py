@@ -131,7 +131,7 @@ def _write(directory: Path, shape: Shape, source: Source, question: Question, da
         else:
             raise DoesNotAddUp(f"{day.day}: entries come too fast; export it again")
         if billed != day.cost_usd:
-            raise DoesNotAddUp(f"{day.day}: the file comes to {billed} USD, the ledger to {day.cost_usd}")
+            raise DoesNotAddUp(f"{day.day}: the file comes to {billed:f} USD, the ledger to {day.cost_usd:f}")
         size = part.stat().st_size
         part.replace(path)
         _sync(directory)
@@ -176,6 +176,8 @@ class _Manifest:
         if not self._path.exists():
             if any(directory.glob("focus-*")):
                 raise OtherExport(f"{directory} has files named focus-… and no {MANIFEST}: name another directory")
+            # Before the first file: files without a manifest are somebody else's.
+            self._save()
             return
         try:
             held = json.loads(self._path.read_bytes())
@@ -187,14 +189,17 @@ class _Manifest:
             raise OtherExport(f"{directory} holds {_described(held)}, not {_described(self._head)}: name another directory")
 
     def put(self, day: str, about: dict[str, Any]) -> None:
-        """Written whole, in place of the old one."""
+        """It is kept when this returns."""
         self.periods[day] = about
+        self._save()
+
+    def _save(self) -> None:
         periods = dict(sorted(self.periods.items()))
         held = {
             **self._head,
             "rows": sum(known["rows"] for known in periods.values()),
             "cost_usd": f"{sum((Decimal(known['cost_usd']) for known in periods.values()), Decimal(0)):f}",
-            "entered_at": max((known["entered_at"] for known in periods.values()), key=datetime.fromisoformat),
+            "entered_at": max((known["entered_at"] for known in periods.values()), key=datetime.fromisoformat, default=None),
             "periods": periods,
         }
         part = self._path.with_name(MANIFEST + _PART)
