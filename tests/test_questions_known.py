@@ -66,6 +66,14 @@ def test_a_month_is_booked_and_then_corrected(chdb_store: Store) -> None:
     assert [row["known_on"] for row in ask(chdb_store, of, limit="1")] == ["2026-11-08"]
     assert ask(chdb_store, of, where=["customer=nobody"]) == []
 
+    def on(day: str) -> list[Any]:
+        [row] = ask(chdb_store, of, on=day)
+        return [row[name] for name in ("known_on", "calls", "cost_usd", "late_usd", "now_usd")]
+
+    assert on("2026-11-03T09:00:00") == ["2026-11-03", 2, Decimal("1.05"), Decimal("0.4"), Decimal("1.68")]
+    assert on("2026-11-02") == ["2026-11-02", 3, 2, Decimal("0.4"), Decimal("1.68")]
+    assert on("2026-10-31") == ["2026-10-31", 0, None, Decimal("2.4"), Decimal("1.68")]
+
 
 def test_what_was_unpriced_wasnt_free(chdb_store: Store) -> None:
     of = tenant()

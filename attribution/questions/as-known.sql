@@ -1,7 +1,7 @@
 -- What a period came to, as it was known at the end of a day, and what has been entered since, by kind.
 --
 -- definition:
--- * known_on: a day (UTC) on which entries of the period were made; all that was entered until its end is known
+-- * known_on: a day (UTC); all that was entered until its end is known
 -- * calls, cost_usd: of the entries of the period that were known then; NULL where nothing was priced
 -- * late_usd: cost of calls entered later (spans that came late)
 -- * void_usd: cost taken back later from calls that were entered twice
@@ -12,9 +12,10 @@
 -- * since time = 30d: from when on the calls began
 -- * until time = end of today: before when they began
 -- * where filters: only entries that have these values
+-- * on time = 1970-01-01: this day alone; unless given, every day on which entries were made
 -- * limit count = 400: most rows, the latest days
 -- example: tallystick ask as-known --since 2026-10-01 --until 2026-11-01
-SELECT
+SELECT DISTINCT
     known_on,
     known_calls AS calls,
     if(known_priced > 0, known_cost, NULL) AS cost_usd,
@@ -60,8 +61,12 @@ FROM
         FROM charges
         WHERE /*period*/ AND /*where*/
         GROUP BY known_on
+        UNION ALL
+        -- The day that is asked for may be one without entries; 1970-01-01 stands for none.
+        SELECT toDate({on:DateTime64(9, 'UTC')}), 0, 0, 0, 0, 0, 0, 0, 0
     )
     WINDOW known AS (ORDER BY known_on)
 )
+WHERE if(toDate({on:DateTime64(9, 'UTC')}) = toDate(0), known_on != toDate(0), known_on = toDate({on:DateTime64(9, 'UTC')}))
 ORDER BY known_on DESC
 LIMIT {limit:UInt32}
