@@ -29,20 +29,19 @@ WITH
     (
         SELECT
             multiIf(trace_id != '', (tenant, 'trace', trace_id), session != '', (tenant, 'session', session), ('', '', '')) AS tie,
-            outcome, success, counts, revenue_usd, at, tenant, customer, feature, agent, session, tags
+            outcome, success, counts, revenue_usd, at, tenant, customer, feature, agent, session, trace_id, tags
         FROM outcomes
         WHERE at >= {since:DateTime64(9, 'UTC')} AND at < {until:DateTime64(9, 'UTC')}
     ),
     spent AS
     (
         SELECT
-            multiIf(
-                (tenant, 'trace', trace_id) IN (SELECT tie FROM told), (tenant, 'trace', trace_id),
-                (tenant, 'session', session) IN (SELECT tie FROM told), (tenant, 'session', session),
-                ('', '', '')
+            if(
+                (tenant, trace_id) IN (SELECT tenant, trace_id FROM told WHERE trace_id != ''),
+                (tenant, 'trace', trace_id), (tenant, 'session', session)
             ) AS tie,
             sum(cost_usd) AS tied_cost,
-            sumIf(cost_usd, /*period*/ AND /*where*/) AS cost_in_period,
+            sumIf(cost_usd, /*period*/ AND /*where*/) AS tied_in_period,
             sum(
                 ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
                 + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0)) AS tied_tokens,
@@ -51,11 +50,9 @@ WITH
             anyIf(agent, agent != '') AS tied_agent
         FROM charges
         WHERE started_at >= {since:DateTime64(9, 'UTC')} - toIntervalDay({lookback:UInt16}) AND started_at < {until:DateTime64(9, 'UTC')}
+            AND ((tenant, session) IN (SELECT tenant, session FROM told WHERE trace_id = '' AND session != '')
+                OR (tenant, trace_id) IN (SELECT tenant, trace_id FROM told WHERE trace_id != ''))
         GROUP BY tie
-    ),
-    of_calls AS
-    (
-        SELECT * FROM spent WHERE tie != ('', '', '')
     ),
     -- As many as there are: outcomes of calls that were taken back cancel out.
     counted AS
@@ -77,7 +74,7 @@ WITH
                 if(told.feature != '', told.feature, tied_feature) AS feature,
                 if(told.agent != '', told.agent, tied_agent) AS agent
             FROM told
-            LEFT JOIN of_calls USING (tie)
+            LEFT JOIN spent USING (tie)
         )
         WHERE /*where*/
         GROUP BY ALL
@@ -106,8 +103,8 @@ SELECT
     1000000 * toFloat64(revenue_usd) / nullIf(sum(own_tokens), 0) AS revenue_per_million_tokens_usd,
     sumIf(n, cost IS NULL) AS without_cost,
     sum(revenue_unknown) AS without_revenue,
-    (SELECT sum(cost_in_period) FROM spent) AS spend_usd,
-    (SELECT sumIf(cost_in_period, tie = ('', '', '')) FROM spent) AS spend_without_outcome_usd
+    (SELECT sum(cost_usd) FROM charges WHERE /*period*/ AND /*where*/) AS spend_usd,
+    spend_usd - ifNull((SELECT sum(tied_in_period) FROM spent), 0) AS spend_without_outcome_usd
 FROM shared
 GROUP BY ALL
 ORDER BY outcomes DESC, /*by:names*/ 1

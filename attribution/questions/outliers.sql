@@ -19,36 +19,46 @@
 WITH
     costly AS
     (
-        SELECT
-            tenant, trace_id, span_id, started_at, customer, feature, agent, session, status, cost_usd, output_tokens,
-            if(response_model != '', response_model, request_model) AS model,
-            ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
-            + ifNull(cache_write_1h_tokens, 0) AS all_input
+        SELECT tenant, started_at, trace_id, span_id, feature, if(response_model != '', response_model, request_model) AS model, toFloat64(cost_usd) AS cost
         FROM charges
         WHERE /*period*/ AND /*where*/ AND calls = 1 AND cost_usd > 0
     ),
     similar AS
     (
-        SELECT tenant, feature, model, quantile(0.5)(toFloat64(cost_usd)) AS median, count() AS n
+        SELECT tenant, feature, model, quantile(0.5)(cost) AS median, count() AS n
         FROM costly
         GROUP BY tenant, feature, model
     ),
     foremost AS
     (
-        SELECT *, toFloat64(cost_usd) / median AS ratio
+        SELECT tenant, started_at, trace_id, span_id, model, median, n, cost / median AS ratio, if({order:String} = 'times', ratio, cost) AS rank
         FROM costly
         INNER JOIN similar USING (tenant, feature, model)
-        WHERE cost_usd >= {at_least:Decimal(18, 12)}
-        ORDER BY if({order:String} = 'times', ratio, toFloat64(cost_usd)) DESC, trace_id, span_id
+        WHERE cost >= {at_least:Float64}
+        ORDER BY rank DESC, started_at
         -- Some may have been taken back.
         LIMIT 2 * {limit:UInt32}
     ),
     standing AS
     (
-        SELECT tenant, trace_id, span_id, sum(calls) AS counted, sum(cost_usd) AS net
+        SELECT
+            tenant, trace_id, span_id,
+            any(customer) AS customer,
+            any(feature) AS feature,
+            any(agent) AS agent,
+            any(session) AS session,
+            any(status) AS status,
+            argMax(
+                ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
+                + ifNull(cache_write_1h_tokens, 0), calls) AS read_in,
+            argMax(output_tokens, calls) AS generated,
+            sum(calls) AS counted,
+            sum(cost_usd) AS net
         FROM charges
-        WHERE /*period*/ AND (tenant, trace_id, span_id) IN (SELECT tenant, trace_id, span_id FROM foremost)
+        WHERE /*period*/
+            AND (tenant, started_at, trace_id, span_id) IN (SELECT tenant, started_at, trace_id, span_id FROM foremost)
         GROUP BY tenant, trace_id, span_id
+        HAVING counted > 0 AND net > 0
     )
 SELECT
     started_at,
@@ -58,8 +68,8 @@ SELECT
     model,
     session,
     status,
-    all_input AS input_tokens,
-    output_tokens,
+    read_in AS input_tokens,
+    generated AS output_tokens,
     net AS cost_usd,
     median AS usual_usd,
     ratio AS times,
@@ -68,6 +78,6 @@ SELECT
     span_id
 FROM foremost
 INNER JOIN standing USING (tenant, trace_id, span_id)
-WHERE counted > 0 AND net > 0
-ORDER BY if({order:String} = 'times', ratio, toFloat64(foremost.cost_usd)) DESC, trace_id, span_id
+ORDER BY rank DESC, started_at, trace_id, span_id
+LIMIT 1 BY tenant, trace_id, span_id
 LIMIT {limit:UInt32}

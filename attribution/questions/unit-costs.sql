@@ -39,8 +39,8 @@ FROM
         sum(calls) AS all_calls,
         sumIf(calls, cost_usd IS NOT NULL) AS priced_calls,
         sumIf(calls, cost_usd IS NOT NULL AND status = 'ok') AS completions,
-        uniqExactIf((tenant, session), session != '' AND calls > 0 AND cost_usd IS NOT NULL) AS group_sessions,
-        uniqExactIf((tenant, customer), customer != '' AND calls > 0 AND cost_usd IS NOT NULL) AS group_customers,
+        uniqExactIf(sipHash64(tenant, session), session != '' AND calls > 0 AND cost_usd IS NOT NULL) AS group_sessions,
+        uniqExactIf(sipHash64(tenant, customer), customer != '' AND calls > 0 AND cost_usd IS NOT NULL) AS group_customers,
         sumIf(
             ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
             + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0), cost_usd IS NOT NULL) AS priced_tokens
