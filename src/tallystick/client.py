@@ -190,6 +190,14 @@ class Client:
         """An invoice beside the ledger: fields and answer of /v1/reconcile. Needs an operator's key. Raises Unreachable, Refused."""
         return dict(self._json("POST", "/v1/reconcile", json=dict(question), params={"who": who}, timeout=3600))
 
+    def statement(self, period: str, where: Mapping[str, str], *, format: str = "html", **terms: str) -> str:
+        """A statement as a file: `where` is dimension → value, terms are parameters of /v1/statements. Raises Unreachable, Refused."""
+        given = {"period": period, "format": format, "for": [f"{name}={value}" for name, value in where.items()], **terms}
+        response = self._request("GET", "/v1/statements", params=given)
+        if response.status_code != 200:
+            raise _refusal(response)
+        return response.text
+
     def allocations(self) -> dict[str, Any]:
         """`rules`, and `runs`, the newest first. Needs an operator's key. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/allocations"))

@@ -19,6 +19,7 @@ COMMANDS = (
     "prices",
     "whatif",
     "allocate",
+    "statement",
     "reprice",
     "void",
     "corrections",

@@ -35,6 +35,7 @@ from tallystick.server import (
     reconcile_api,
     spend_api,
     sql_api,
+    statements_api,
     what_if_api,
 )
 from tallystick.server.alerts import Alerts
@@ -161,6 +162,7 @@ def create_app(
     app.include_router(questions_api.router(store, door, asking), **askers_only(door))
     app.include_router(outcomes_api.router(store, door), **senders_only(door))
     app.include_router(what_if_api.router(store, door, asking, prices), **askers_only(door))
+    app.include_router(statements_api.router(store, door, asking), **askers_only(door))
     app.include_router(focus_api.router(store, door), **askers_only(door))
     app.include_router(corrections_api.router(desk, door))
     allocations = AllocationDesk(desk.corrections, base_ask(store), config)
