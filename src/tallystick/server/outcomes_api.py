@@ -35,10 +35,19 @@ class ReportedAnswer(BaseModel):
 
 def router(store: Store, door: Door) -> APIRouter:
     """The route /v1/outcomes."""
-    routes = APIRouter(tags=["attribution"])
+    routes = APIRouter(tags=["ingest"])
     writing = anyio.CapacityLimiter(_WRITING)
 
-    @routes.post("/v1/outcomes", summary="Report what came of calls, and what it earned", openapi_extra={"requestBody": _body()})
+    @routes.post(
+        "/v1/outcomes",
+        summary="Report what came of calls, and what it earned",
+        openapi_extra={"requestBody": _body()},
+        responses={
+            413: {"description": "The body is too large, or has too many outcomes."},
+            415: {"description": "The Content-Encoding isn't gzip, deflate or none."},
+            422: {"description": "None of the outcomes can be kept; the message says what is wrong with the first."},
+        },
+    )
     async def report(request: Request) -> ReportedAnswer:
         """An outcome, or an array of them. The good ones are kept, whatever is wrong with others; the same id again replaces."""
         tenant = door.sender(request.headers.get("authorization")).tenant
