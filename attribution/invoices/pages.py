@@ -34,7 +34,7 @@ def pages(text: str, name: str) -> list[tuple[str, Json]]:
         # Floats would lose decimals of money.
         whole = json.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
-        if len(text.strip().splitlines()) > 1 and (found := _by_line(text, name)):
+        if len(text.strip().split("\n")) > 1 and (found := _by_line(text, name)):
             return found
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise BadInvoice(f"{name}:{line}", "isn't whole JSON", "the file may be cut off: fetch it again") from None
@@ -85,7 +85,7 @@ def _results(page: Json) -> Iterator[Json]:
 
 def _by_line(text: str, name: str) -> list[tuple[str, Json]]:
     found: list[tuple[str, Json]] = []
-    lines = text.strip().splitlines()
+    lines = text.strip().split("\n")
     for number, line in enumerate(lines, 1):
         try:
             page = json.loads(line, parse_float=Decimal)

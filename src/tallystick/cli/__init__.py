@@ -23,6 +23,7 @@ COMMANDS = (
     "reprice",
     "void",
     "corrections",
+    "reconcile",
     "focus",
     "budgets",
     "alerts",
