@@ -5,7 +5,6 @@ a process that is killed in that step leaves of them is taken away at the next s
 """
 
 import contextlib
-import itertools
 import json
 import secrets
 import threading
@@ -14,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -149,8 +148,12 @@ class Corrections:
             raise NotUndoable("an undo isn't undone: make the correction anew")
         with self.run("undo", key=f"undo {id}", reason=reason, author=author, undoes=id) as run:
             later = self._later(made)
-            for since_ns, until_ns in run.pieces(f"correction = {quote(id)}"):
-                place = {"id": quote(id), "period": period(since_ns, until_ns), "calls": str(int(made.kind == "reprice"))}
+            for piece in run.pieces(f"correction = {quote(id)}"):
+                place = {
+                    "id": quote(id),
+                    "period": period(piece.since_ns, piece.until_ns),
+                    "calls": str(int(made.kind == "reprice")),
+                }
                 # A difference is one to what was held before: of several runs over a call the last is undone first.
                 overtaken = scalar(self._client, fill("overtaken", later=", ".join(map(quote, later)), **place)) if later else ""
                 if overtaken:
@@ -254,6 +257,14 @@ class Corrections:
         return dropped
 
 
+class Piece(NamedTuple):
+    """A part of a period, [since_ns, until_ns), and how many corrections are in it."""
+
+    since_ns: int
+    until_ns: int
+    corrections: int
+
+
 class Run:
     """A run under way: what is put in here is entered as a whole by `enter`."""
 
@@ -277,8 +288,8 @@ class Run:
         """The rows that `entries` selects, whole rows of the ledger, with opposite signs; `entry` is SQL."""
         self.add("enter_opposites", entry=entry, entries=entries)
 
-    def pieces(self, condition: str, since_ns: int = 0, until_ns: int = 2**63 - 1) -> list[tuple[int, int]]:
-        """The period in parts, so that in each there are few enough corrections for which `condition` is true to look at them together."""
+    def pieces(self, condition: str, since_ns: int = 0, until_ns: int = 2**63 - 1) -> "list[Piece]":
+        """The period in parts, in each of which there are few enough corrections with this condition to look at them together."""
         hours = self.client.query(fill("corrected_hours", condition=condition)).result_rows
         return _pieces(hours, since_ns, until_ns)
 
@@ -323,16 +334,16 @@ def _rows(line: Line) -> Iterator[dict[str, object]]:
         yield {**row, "cost_usd": f"{part:f}"}
 
 
-def _pieces(hours: Iterable[Sequence[Any]], since_ns: int, until_ns: int) -> list[tuple[int, int]]:
+def _pieces(hours: Iterable[Sequence[Any]], since_ns: int, until_ns: int) -> list[Piece]:
     """hours: (seconds since 1970 at which it begins, corrections), in order."""
-    ends, together = [], 0
+    pieces, together = [], 0
     for hour, count in hours:
-        if together and together + count > _MOST_CORRECTED:
-            ends.append(hour * 1_000_000_000)
-            together = 0
+        begin_ns = hour * 1_000_000_000
+        if together and together + count > _MOST_CORRECTED and begin_ns > since_ns:
+            pieces.append(Piece(since_ns, begin_ns, together))
+            since_ns, together = begin_ns, 0
         together += count
-    bounds = [since_ns, *(end for end in ends if end > since_ns), until_ns]
-    return list(itertools.pairwise(bounds))
+    return [*pieces, Piece(since_ns, until_ns, together)]
 
 
 def _run(row: Sequence[Any]) -> Made:

@@ -52,7 +52,7 @@ def period(since_ns: int, until_ns: int) -> str:
     )
 
 
-def priced_calls(book: str, condition: str) -> str:
+def priced_calls(book: str, condition: str, *, corrected: bool = True) -> str:
     """SQL for the calls that stand, with what they cost under the book with this id; columns in queries/priced_calls.sql.
 
     condition: SQL over the ledger's columns, true for a call and its corrections alike (`Which.condition`). The book's prices of
@@ -60,8 +60,7 @@ def priced_calls(book: str, condition: str) -> str:
     """
     return fill(
         "priced_calls",
-        columns=", ".join(COLUMNS),
-        condition=condition,
+        held=fill("held_corrected" if corrected else "held_as_entered", columns=", ".join(COLUMNS), condition=condition),
         cost=_shared("cost"),
         join=_shared("cost_join").replace("{book:String}", quote(book)),
     )

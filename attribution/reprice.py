@@ -83,9 +83,10 @@ def reprice(
         before = Coverage(*totals)
         _enter_prices(run.client, book, (Seen(*row[:4]) for row in held))
         price_lost = _price_lost(run.client, book, which, held)
-        for since_ns, until_ns in run.pieces(condition, which.since_ns, which.until_ns):
-            piece = f"{period(since_ns, until_ns)} AND {condition}"
-            run.add("enter_repriced", priced_calls=priced_calls(book.id, piece))
+        for piece in run.pieces(condition, which.since_ns, which.until_ns):
+            meant = f"{period(piece.since_ns, piece.until_ns)} AND {condition}"
+            # A void that comes from here on is told apart when the run is entered.
+            run.add("enter_repriced", priced_calls=priced_calls(book.id, meant, corrected=piece.corrections > 0))
         found = run.client.query(fill("repriced")).result_rows
         made = None if dry_run else run.enter()
     total = next((row for row in found if not row[0]), None)
