@@ -97,18 +97,19 @@ def test_a_newer_directory_is_refused_and_left_alone(client: "Client") -> None:
     assert "charges" not in tables(client)
 
 
-def test_retention_is_set_changed_kept_and_removed(client: "Client") -> None:
+@pytest.mark.parametrize(("table", "column"), [("ledger", "started_at"), ("reported_outcomes", "at")])
+def test_retention_is_set_changed_kept_and_removed(client: "Client", table: str, column: str) -> None:
     def ttl() -> str:
-        found = re.search(r" TTL (.*?) SETTINGS", tables(client)["ledger"])
+        found = re.search(r" TTL (.*?) SETTINGS", tables(client)[table])
         return found[1] if found else ""
 
     migrate(client, 0)
     assert ttl() == ""
     for days in (400, 400, 30, 300, 3):
         migrate(client, days)
-        assert ttl() == f"toDateTime(started_at) + toIntervalDay({days})"
+        assert ttl() == f"toDateTime({column}) + toIntervalDay({days})"
     migrate(client, None)
-    assert ttl() == "toDateTime(started_at) + toIntervalDay(3)"
+    assert ttl() == f"toDateTime({column}) + toIntervalDay(3)"
     migrate(client, 0)
     assert ttl() == ""
     client.command(CALL)
