@@ -4,6 +4,7 @@ import gzip
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -192,3 +193,13 @@ def test_the_client_reports(server: Server) -> None:
         answer = client.report_outcomes([{**GOOD, "revenue_usd": Decimal("0.3"), "at": datetime(2026, 11, 1, tzinfo=UTC)}])
         assert answer == {"accepted": 1, "rejected": []}
         assert client.sql("SELECT sum(revenue_usd) AS usd FROM outcomes").dicts() == [{"usd": Decimal("0.3")}]
+
+
+def test_what_was_accepted_outlives_a_kill(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    server.start()
+    key = server.key("killed")
+    assert post(server, [{**GOOD, "id": str(number)} for number in range(100)], key).json()["accepted"] == 100
+    server.kill()
+    with server:
+        assert server.sql("SELECT sum(counts) AS n FROM outcomes", key) == [{"n": 100}]
