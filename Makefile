@@ -36,6 +36,7 @@ docs: setup  ## write the parts of docs/ that are made from the code
 	$(PY) -m tallystick.settings
 	$(PY) -m tallystick.data_dictionary docs/charges.md
 	$(PY) -m tallystick.question_docs docs/questions.md
+	$(PY) -m tallystick.focus_docs docs/focus.md
 
 clean:  ## remove caches and builds; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

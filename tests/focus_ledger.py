@@ -79,6 +79,7 @@ OCTOBER_3: Final = datetime(2026, 10, 3, 10, 30, tzinfo=UTC)
 NOVEMBER_5: Final = datetime(2026, 11, 5, 9, 0, tzinfo=UTC)
 EVERY_KIND: Final = (
     Entry(tokens={name: 1000 + at for at, name in enumerate(_BUCKETS)}),
+    Entry(tokens={name: 1000 + at for at, name in enumerate(_BUCKETS)} | {"input_tokens": 5001, "output_tokens": 7003}),
     *(Entry(tokens={"input_tokens": 3 + at, "cache_read_tokens": 7, "output_tokens": 1}, tags={"plan": "pro"}) for at in range(7)),
     Entry(at=OCTOBER_3.replace(hour=23, minute=59), customer="", feature="=cmd|' /C calc'!A0", tags={"=1+1": "@SUM(A1)"}),
     Entry(customer="+1+cmd", provider="vllm", model="-llama", price_id="", priced=False),
