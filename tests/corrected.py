@@ -119,4 +119,4 @@ def by_call(client: "Client", tenant: str) -> dict[str, Decimal | None]:
     """What the ledger holds for each call that stands, by its trace."""
     query = """SELECT trace_id, if(sumIf(calls, cost_usd IS NULL) > 0, NULL, sum(cost_usd)) FROM charges
         WHERE tenant = {tenant:String} AND trace_id != repeat('0', 32) GROUP BY trace_id HAVING sum(calls) = 1"""
-    return {trace_id: cost for trace_id, cost in client.query(query, parameters={"tenant": tenant}).result_rows}
+    return {row[0]: row[1] for row in client.query(query, parameters={"tenant": tenant}).result_rows}
