@@ -208,3 +208,15 @@ def test_unit_costs_by_a_dimension_are_those_of_its_rows(chdb_store: Store) -> N
         costs[row.feature].append(row.cost_usd or Decimal(0))
     found = {row["feature"]: row["per_call_usd"] for row in asked(chdb_store, mine, "unit-costs", **PERIOD)}
     assert found == {feature: sum(all_, Decimal(0)) / len(all_) for feature, all_ in costs.items()}
+
+
+@pytest.mark.parametrize(
+    "name", ["\\N", "\0", "a\tb\nc", "it's", "`\\`", "{limit:UInt32}", "%s", "名前", "*/ 1 /*by:names*/", "'; DROP TABLE ledger"]
+)
+def test_names_of_all_kinds_are_values(chdb_store: Store, name: str) -> None:
+    mine = tenant()
+    enter(chdb_store, mine, [Call(day(9), customer=name, tags={name: "x"}), Call(day(9), customer="other")])
+    (row,) = asked(chdb_store, mine, "spend", where=[f"customer={name}", f"tag:{name}=x"], **PERIOD)
+    assert (row["customer"], row["calls"]) == (name, 1)
+    found = asked(chdb_store, mine, "spend", by=f"tag:{name}", **PERIOD)
+    assert {value: row["calls"] for row in found for column, value in row.items() if column == f"tag:{name}"} == {"x": 1, "": 1}
