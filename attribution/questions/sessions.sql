@@ -19,22 +19,39 @@
 -- * where filters: only entries that have these values
 -- * limit count = 20: most rows
 -- example: tallystick ask sessions --param of=run --where feature=support --since 7d
-WITH taken_back AS
-(
-    SELECT tenant, trace_id, span_id
-    FROM charges
-    WHERE entry != 'call' AND calls != 0 AND /*period*/
-    GROUP BY tenant, trace_id, span_id
-    HAVING sum(calls) < 0
-)
+WITH
+    taken_back AS
+    (
+        SELECT tenant, trace_id, span_id
+        FROM charges
+        WHERE entry != 'call' AND calls != 0 AND /*period*/
+        GROUP BY tenant, trace_id, span_id
+        HAVING sum(calls) < 0
+    ),
+    -- First which, then more of these: there may be millions.
+    dearest AS
+    (
+        SELECT tenant, if({of:String} = 'session', session, if(trace_id = repeat('0', 32), '', trace_id)) AS id
+        FROM charges
+        WHERE id != '' AND /*period*/ AND /*where*/
+        GROUP BY tenant, id
+        HAVING sum(calls) > 0
+        ORDER BY
+            sum(cost_usd) DESC NULLS LAST,
+            sum(ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
+                + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0)) DESC,
+            id
+        LIMIT {limit:UInt32}
+    ),
+    entry = 'call' AND (tenant, trace_id, span_id) NOT IN taken_back AS stands
 SELECT
     id,
-    customer_name AS customer,
-    feature_name AS feature,
+    of_customer AS customer,
+    of_feature AS feature,
     group_calls AS calls,
     group_tokens AS tokens,
     group_cost AS cost_usd,
-    toFloat64(group_cost) / nullIf(toFloat64(all_cost), 0) AS share,
+    share,
     unpriced_calls,
     first_seen,
     seconds,
@@ -44,43 +61,23 @@ SELECT
 FROM
 (
     SELECT
-        id,
-        customer_name,
-        feature_name,
-        group_calls,
-        group_tokens,
-        group_cost,
-        sum(group_cost) OVER () AS all_cost,
-        unpriced_calls,
-        first_seen,
-        seconds,
-        failed,
-        models,
-        agents
-    FROM
-    (
-        WITH entry = 'call' AND (tenant, trace_id, span_id) NOT IN taken_back AS stands
-        SELECT
-            tenant,
-            if({of:String} = 'session', session, if(trace_id = repeat('0', 32), '', trace_id)) AS id,
-            if(uniqExactIf(customer, stands) = 1, anyIf(customer, stands), '(several)') AS customer_name,
-            if(uniqExactIf(feature, stands) = 1, anyIf(feature, stands), '(several)') AS feature_name,
-            sum(calls) AS group_calls,
-            sum(
-                ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
-                + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0)) AS group_tokens,
-            sum(cost_usd) AS group_cost,
-            sumIf(calls, cost_usd IS NULL) AS unpriced_calls,
-            minIf(started_at, stands) AS first_seen,
-            toFloat64(toUnixTimestamp64Nano(maxIf(ended_at, stands)) - toUnixTimestamp64Nano(first_seen)) / 1e9 AS seconds,
-            sumIf(calls, status = 'error') AS failed,
-            arraySort(groupUniqArrayIf(20)(if(response_model != '', response_model, request_model), stands)) AS models,
-            arrayFilter(name -> name != '', arraySort(groupUniqArrayIf(20)(agent, stands))) AS agents
-        FROM charges
-        WHERE /*period*/ AND /*where*/
-        GROUP BY tenant, id
-    )
+        if({of:String} = 'session', session, trace_id) AS id,
+        if(uniqExactIf(customer, stands) = 1, anyIf(customer, stands), '(several)') AS of_customer,
+        if(uniqExactIf(feature, stands) = 1, anyIf(feature, stands), '(several)') AS of_feature,
+        sum(calls) AS group_calls,
+        sum(
+            ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
+            + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0)) AS group_tokens,
+        sum(cost_usd) AS group_cost,
+        toFloat64(group_cost) / nullIf(toFloat64((SELECT sum(cost_usd) FROM charges WHERE /*period*/ AND /*where*/)), 0) AS share,
+        sumIf(calls, cost_usd IS NULL) AS unpriced_calls,
+        minIf(started_at, stands) AS first_seen,
+        toFloat64(toUnixTimestamp64Nano(maxIf(ended_at, stands)) - toUnixTimestamp64Nano(first_seen)) / 1e9 AS seconds,
+        sumIf(calls, status = 'error') AS failed,
+        arraySort(groupUniqArrayIf(20)(if(response_model != '', response_model, request_model), stands)) AS models,
+        arrayFilter(name -> name != '', arraySort(groupUniqArrayIf(20)(agent, stands))) AS agents
+    FROM charges
+    WHERE (tenant, id) IN dearest AND /*period*/ AND /*where*/
+    GROUP BY tenant, id
 )
-WHERE id != '' AND group_calls > 0
 ORDER BY cost_usd DESC NULLS LAST, tokens DESC, id
-LIMIT {limit:UInt32}
