@@ -39,8 +39,8 @@ def period_named(text: str) -> Period:
             raise ValueError
     except ValueError:
         raise ValueError(f"{text!r} is no period: {_FORMS}") from None
-    if not 1970 <= found.since.year < 2200:
-        raise ValueError(f"{text!r} is outside 1970 to 2199")
+    if not 1971 <= found.since.year < 2149:
+        raise ValueError(f"{text!r} is outside 1971 to 2148")
     return found
 
 

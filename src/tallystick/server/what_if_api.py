@@ -22,11 +22,14 @@ from tallystick.ingest.store import Store
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
 from tallystick.server.money import Money
+from tallystick.server.operators import operators_only
 
 LIMITS: Final[Mapping[str, Any]] = {**READER_SETTINGS, "max_query_size": 16 << 20}
 """Prices of all models that were called travel with the query."""
 
 _LONGEST: Final = 1 << 20
+_MOST_GROUPS: Final = 100_000
+_TIER: Final = r"^[\w.:-]*$"
 _FIGURES: Final = (
     *("calls", "tokens", "cost_usd", "as_if_usd", "difference_usd"),
     *("priced_calls", "as_if_priced_calls", "priced_tokens", "as_if_priced_tokens"),
@@ -52,14 +55,16 @@ class WhatIfQuestion(BaseModel):
     model: list[str] = Field(
         default_factory=list, description="OLD=NEW; OLD may be a pattern.", examples=[["claude-opus-*=claude-haiku-4-5"]]
     )
-    tier: str = Field("", description="Service tier of all calls.", examples=["batch", "flex", "priority"])
+    tier: str = Field(
+        "", max_length=64, pattern=_TIER, description="Service tier of all calls.", examples=["batch", "flex", "priority"]
+    )
     discount: list[str] = Field(
         default_factory=list, description="PROVIDER=PERCENT off public list prices.", examples=[["openai=20%"]]
     )
     prices: str | None = Field(
         None, max_length=_LONGEST, examples=["prices:\n  discounts:\n    - {provider: openai, percent: 15}\n"]
     )
-    limit: int | None = Field(None, ge=1, description="Most groups.")
+    limit: int | None = Field(None, ge=1, le=_MOST_GROUPS, description="Most groups.")
 
 
 class WhatIfFigures(BaseModel):
@@ -123,9 +128,9 @@ def router(store: Store, door: Door, asking: Asking, prices: UserPrices) -> APIR
         by: str = "model",
         where: Words = None,
         model: Words = None,
-        tier: str = "",
+        tier: Annotated[str, Query(max_length=64, pattern=_TIER)] = "",
         discount: Words = None,
-        limit: Annotated[int | None, Query(ge=1)] = None,
+        limit: Annotated[int | None, Query(ge=1, le=_MOST_GROUPS)] = None,
     ) -> WhatIfAnswer:
         tenant = door.reader(request.headers.get("authorization"))
         question = WhatIfQuestion(
@@ -141,9 +146,8 @@ def router(store: Store, door: Door, asking: Asking, prices: UserPrices) -> APIR
         )
         return await answered(request, tenant, question)
 
-    @routes.post("", summary="The same, also at the prices of a file; for operators")
+    @routes.post("", summary="The same, also at the prices of a file", **operators_only(door))
     async def post(request: Request, question: WhatIfQuestion) -> WhatIfAnswer:
-        door.check_operator(request.headers.get("authorization"))
         return await answered(request, None, question)
 
     return routes
