@@ -123,6 +123,21 @@ def router(receiver: Receiver) -> APIRouter:
         summary="OTLP/HTTP",
         description="An ExportTraceServiceRequest as protobuf or JSON, gzip or plain. Answered with 200 once its model calls are on disk.",
         response_class=Response,
+        responses={
+            200: {
+                "description": "An ExportTraceServiceResponse, written as the request was: how many spans were rejected, and why.",
+                "content": {PROTOBUF: {"schema": {"type": "string", "format": "binary"}}, JSON: {"schema": {"type": "object"}}},
+            },
+            400: {"description": "The payload can't be decoded."},
+            413: {"description": "The payload is too large: send smaller batches."},
+            415: {"description": "The payload is neither OTLP's protobuf nor its JSON, or is compressed otherwise than by gzip."},
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {PROTOBUF: {"schema": {"type": "string", "format": "binary"}}, JSON: {"schema": {"type": "object"}}},
+            }
+        },
         tags=["ingest"],
     )
     async def traces(request: Request) -> Response:

@@ -276,7 +276,7 @@ def router(alerts: Alerts, door: Door) -> APIRouter:
     def status() -> StatusAnswer:
         return _status(alerts)
 
-    @routes.post("/evaluate", summary="Evaluate now")
+    @routes.post("/evaluate", summary="Evaluate now", responses={409: {"description": "Alerts are off here."}})
     def evaluate() -> EvaluatedAnswer:
         if not alerts.on:
             raise Off
@@ -293,7 +293,14 @@ def router(alerts: Alerts, door: Door) -> APIRouter:
             evaluated=True, at=done.at, duration_s=done.duration.total_seconds(), judged=done.judged, said=told
         )
 
-    @routes.post("/test", summary="Send a test message to a channel, now and once")
+    @routes.post(
+        "/test",
+        summary="Send a test message to a channel, now and once",
+        responses={
+            404: {"description": "There is no such channel."},
+            409: {"description": "The channel can't be used, as the hint says."},
+        },
+    )
     def test(request: Request, question: TestQuestion, who: Who = "") -> TestAnswer:
         in_force = alerts.in_force()
         channel = in_force.channels.get(question.channel)
@@ -310,7 +317,11 @@ def router(alerts: Alerts, door: Door) -> APIRouter:
             return TestAnswer(sent=False, reason=type(error).__name__)
         return TestAnswer(sent=True)
 
-    @routes.post("/silences", summary="Let something be silent until a time; it counts as said")
+    @routes.post(
+        "/silences",
+        summary="Let something be silent until a time; it counts as said",
+        responses={404: {"description": "No budget or rule has this name."}},
+    )
     def silence(request: Request, question: SilenceQuestion, who: Who = "") -> SilenceAnswer:
         now = _now()
         until = question.end(now)
@@ -333,7 +344,9 @@ def router(alerts: Alerts, door: Door) -> APIRouter:
             raise Nothing("no_such_silence", "No silence that holds has this id.", "GET /v1/alerts/silences lists them.")
         return LiftedAnswer(id=id)
 
-    @routes.post("/ack", summary="Say that somebody has it in hand")
+    @routes.post(
+        "/ack", summary="Say that somebody has it in hand", responses={404: {"description": "Nothing was said of this."}}
+    )
     def acknowledge(request: Request, question: AckQuestion, who: Who = "") -> AcknowledgementAnswer:
         now = _now()
         until = question.end(now)

@@ -141,7 +141,13 @@ def create_app(
             queue=QueueAnswer(spans=spans, bytes=size),
         )
 
-    @app.get("/v1/price", summary="What a price id of charges stands for", tags=["attribution"], **askers_only(door))
+    @app.get(
+        "/v1/price",
+        summary="What a price id of charges stands for",
+        tags=["attribution"],
+        responses={404: {"description": "No charge that you may see has this price id."}},
+        **askers_only(door),
+    )
     async def price(
         request: Request,
         id: Annotated[str, Query(max_length=1000, examples=["genai-prices@0.2.3,openai,gpt-5,from=always"])],
@@ -161,7 +167,7 @@ def create_app(
     app.include_router(clickhouse_api.router(store, door, asking, _page))
     app.include_router(questions_api.router(store, door, asking), **askers_only(door))
     app.include_router(outcomes_api.router(store, door), **senders_only(door))
-    app.include_router(what_if_api.router(store, door, asking, prices), **askers_only(door))
+    app.include_router(what_if_api.router(store, door, asking, prices))
     app.include_router(statements_api.router(store, door, asking), **askers_only(door))
     app.include_router(focus_api.router(store, door), **askers_only(door))
     app.include_router(corrections_api.router(desk, door))

@@ -141,6 +141,9 @@ class TooLong(PayloadError):
         super().__init__(413, "too_long", f"The configuration has more than {_LONGEST:,} bytes.", "Send the part in question.")
 
 
+_OF_THE_FILE: Final[dict[int | str, dict[str, Any]]] = {409: {"description": "The configuration file has this name."}}
+
+
 def router(alerts: Alerts, door: Door) -> APIRouter:
     """Routes below /v1/budgets."""
     routes = APIRouter(prefix="/v1/budgets", tags=["budgets"], **operators_only(door))
@@ -190,7 +193,7 @@ def router(alerts: Alerts, door: Door) -> APIRouter:
 
         return await anyio.to_thread.run_sync(look, limiter=asking)
 
-    @routes.put("/{name:path}", summary="Make a budget, or change one that was made here")
+    @routes.put("/{name:path}", summary="Make a budget, or change one that was made here", responses=_OF_THE_FILE)
     def put(
         request: Request, name: Name, body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])], who: Who = ""
     ) -> MadeAnswer:
@@ -206,7 +209,7 @@ def router(alerts: Alerts, door: Door) -> APIRouter:
         changed = alerts.ledger.definitions.put(BUDGET, name, kept, author=author(door, request, who), now=_now())
         return MadeAnswer(name=name, changed=changed, definition=definition(budget))
 
-    @routes.delete("/{name:path}", summary="Delete a budget that was made here; its history stays")
+    @routes.delete("/{name:path}", summary="Delete a budget that was made here; its history stays", responses=_OF_THE_FILE)
     def delete(request: Request, name: Name, who: Who = "") -> DeletedAnswer:
         if not alerts.ledger.definitions.delete(BUDGET, name, author=author(door, request, who), now=_now()):
             in_force = alerts.in_force()
