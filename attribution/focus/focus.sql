@@ -89,6 +89,10 @@ FROM
         ) AS entries
         LEFT JOIN ({{rates}}) AS price ON entries.price_id = price.id
         LEFT JOIN ({{list_rates}}) AS list_price ON entries.list_price_id = list_price.id
+        -- The same entries make the same file. Sorted here, where rows are narrow.
+        ORDER BY
+            period, tenant, customer, feature, agent, team, service, environment, tags, provider, model, operation, service_tier, entry,
+            reason, correction, billing_month, usage_source, priced, price_id, list_price_id
     )
     ARRAY JOIN meters AS meter
 )

@@ -24,14 +24,18 @@ Form = Literal["parquet", "csv"]
 MEDIA_TYPES: Final[Mapping[Form, str]] = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv; charset=utf-8"}
 
 SETTINGS: Final[Mapping[str, Any]] = {
-    # A file of ten million calls takes as long as it takes, but no more memory than this; above a quarter of it groups go to disk.
+    # A file of ten million calls takes as long as it takes, but no more memory than this; above a quarter of it groups and
+    # what is to be sorted go to disk.
     "max_execution_time": 3600,
     "max_memory_usage": 1_000_000_000,
     "max_bytes_before_external_group_by": 250_000_000,
+    "max_bytes_before_external_sort": 250_000_000,
     "max_temporary_data_on_disk_size_for_query": 20_000_000_000,
     "max_threads": 2,
     "max_block_size": 8192,
     "use_query_condition_cache": 0,
+    # The order of a file is that of a subquery.
+    "query_plan_remove_redundant_sorting": 0,
     "output_format_json_escape_forward_slashes": 0,
     "output_format_parquet_string_as_string": 1,
     "output_format_decimal_trailing_zeros": 0,
