@@ -28,19 +28,15 @@ WITH
         GROUP BY tenant, trace_id, span_id
         HAVING sum(calls) < 0
     ),
-    -- First which, then more of these: there may be millions.
+    -- First which, then more of these: there may be millions. A hash of 128 bits stands for each.
     dearest AS
     (
-        SELECT tenant, if({of:String} = 'session', session, if(trace_id = repeat('0', 32), '', trace_id)) AS id
+        SELECT sipHash128(tenant, if({of:String} = 'session', session, trace_id)) AS one
         FROM charges
-        WHERE id != '' AND /*period*/ AND /*where*/
-        GROUP BY tenant, id
+        WHERE if({of:String} = 'session', session != '', trace_id != repeat('0', 32)) AND /*period*/ AND /*where*/
+        GROUP BY one
         HAVING sum(calls) > 0
-        ORDER BY
-            sum(cost_usd) DESC NULLS LAST,
-            sum(ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
-                + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0)) DESC,
-            id
+        ORDER BY sum(cost_usd) DESC NULLS LAST, sum(calls) DESC, one
         LIMIT {limit:UInt32}
     ),
     entry = 'call' AND (tenant, trace_id, span_id) NOT IN taken_back AS stands
@@ -77,7 +73,7 @@ FROM
         arraySort(groupUniqArrayIf(20)(if(response_model != '', response_model, request_model), stands)) AS models,
         arrayFilter(name -> name != '', arraySort(groupUniqArrayIf(20)(agent, stands))) AS agents
     FROM charges
-    WHERE (tenant, id) IN dearest AND /*period*/ AND /*where*/
+    WHERE sipHash128(tenant, if({of:String} = 'session', session, trace_id)) IN dearest AND /*period*/ AND /*where*/
     GROUP BY tenant, id
 )
-ORDER BY cost_usd DESC NULLS LAST, tokens DESC, id
+ORDER BY cost_usd DESC NULLS LAST, calls DESC, id
