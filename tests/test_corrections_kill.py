@@ -1,0 +1,97 @@
+"""kill -9 in the middle of a repricing: at the next start all of it stands, or none of it.
+
+`TALLYSTICK_KILLS` says how often it is killed at any moment (2), beside those at which it is most likely to be wrong.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+KILLS = int(os.environ.get("TALLYSTICK_KILLS", "2"))
+CALLS = 40
+"""Over two months: as many partitions are entered at once."""
+
+PROCESS = """
+import json, os, signal, sys, threading, time
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from corrected import SINCE_NS, UNTIL_NS, Call, book, enter, totals
+from tallystick.attribution.priced_calls import Which
+from tallystick.attribution.reprice import reprice
+from tallystick.ingest.migrate import migrate
+from tallystick.ingest.store import open_store
+from tallystick.server.corrections import open_corrections
+
+number, place, seconds = json.loads(sys.argv[2])
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+rates = [{{"lab-a": (Decimal(usd), Decimal(usd))}} for usd in (1, 3)]
+with open_store(Path(sys.argv[1])) as store:
+    client = store.client()
+    if migrate(client, 0):
+        calls = [Call(number, "lab-a", 1000, 1000, None) for number in range({calls})]
+        enter(client, "t", [replace(call, cost=call.price(rates[1])) for call in calls])
+    corrections = open_corrections(client)
+    made = sum(one.entries for one in corrections.all(10_000))
+    stand = client.query("SELECT countIf(correction != ''), uniqIf(toYYYYMM(started_at), correction != '') FROM ledger").first_row
+    left = client.query("SELECT count() FROM corrections FINAL WHERE state = 'entering'").first_row[0]
+    print(json.dumps([made, *stand, left, *map(str, totals(client, "t"))]), flush=True)
+    seen = 0
+
+    def dying(work):
+        def wrapped(statement, *rest, **options):
+            global seen
+            result = work(statement, *rest, **options)
+            seen += place in str(statement)
+            if place and seen == number:
+                die()
+            return result
+        return wrapped
+
+    client.command, client.raw_insert = dying(client.command), dying(client.raw_insert)
+    if seconds:
+        threading.Thread(target=lambda: (time.sleep(seconds), die()), daemon=True).start()
+    for turn in range(100 if place or seconds else 0):
+        cheap = totals(client, "t").cost < {calls} * Decimal("0.004")
+        reprice(corrections, book(rates[cheap]), Which(SINCE_NS, UNTIL_NS, tenant="t"), reason="x", author="")
+"""
+
+
+def test_all_or_none_of_a_run_stands_whenever_it_is_killed(tmp_path: Path) -> None:
+    code = PROCESS.format(tests=str(Path(__file__).parent), calls=CALLS)
+    chance = random.Random(7)
+    moments: list[tuple[int, str, float]] = [
+        (1, "corrections", 0),
+        (1, "ATTACH PARTITION", 0),
+        (2, "ATTACH PARTITION", 0),
+        (2, "corrections", 0),
+        *((0, "", chance.uniform(0.01, 1.5)) for _ in range(KILLS)),
+        (0, "", 0),
+    ]
+    changed = 0
+    before = None
+    for moment in moments:
+        process = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "data"), json.dumps(moment)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert process.returncode == (-signal.SIGKILL if moment[1] or moment[2] else 0), process.stderr
+        made, entries, months, left, calls, priced, tokens, _, cost = json.loads(process.stdout)
+        assert left == 0
+        assert entries == made
+        assert months in (0, 2)
+        assert (int(calls), int(priced), int(tokens)) == (CALLS, CALLS, 2000 * CALLS)
+        assert Decimal(cost) in (CALLS * Decimal("0.002"), CALLS * Decimal("0.006"))
+        changed += before not in (None, cost)
+        before = cost
+    assert changed
