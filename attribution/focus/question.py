@@ -38,6 +38,8 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "query_plan_remove_redundant_sorting": 0,
     "output_format_json_escape_forward_slashes": 0,
     "output_format_parquet_string_as_string": 1,
+    "output_format_parquet_row_group_size": 65_536,
+    "output_format_parquet_parallel_encoding": 0,
     "output_format_decimal_trailing_zeros": 0,
     "date_time_output_format": "'iso'",
     "format_csv_null_representation": "''",
