@@ -56,11 +56,11 @@ class Figures(NamedTuple):
 
 
 class Line(NamedTuple):
-    """amount: cost in the currency, rounded to cents."""
+    """amount: cost in the currency, rounded to cents; None where nothing is priced."""
 
     name: str
     figures: Figures
-    amount: Decimal
+    amount: Decimal | None
 
 
 class Table(NamedTuple):
@@ -127,7 +127,7 @@ class Statement:
             **{table.title: _table(table) for table in self.breakdowns},
             "price_sources": [{"name": name, **_plain(figures)} for name, figures in self.sources],
             "period_before": {"period": self.period.before().name, **_plain(self.before)},
-            "change_usd": None if self.change_usd is None else f"{self.change_usd:f}",
+            "change_usd": _text(self.change_usd),
         }
 
 
@@ -251,12 +251,12 @@ def _broken_down(title: str, rows: Iterable[Mapping[str, Any]], total: Figures, 
 
 
 def _line(name: str, figures: Figures, terms: Terms) -> Line:
-    return Line(name, figures, _cents(figures.cost_usd or Decimal(0), terms))
+    return Line(name, figures, None if figures.cost_usd is None else _cents(figures.cost_usd, terms))
 
 
 def _added_up(title: str, lines: Sequence[Line], usd: Decimal, terms: Terms) -> Table:
     total = _cents(usd, terms)
-    return Table(title, tuple(lines), total - sum((line.amount for line in lines), Decimal(0)), total)
+    return Table(title, tuple(lines), total - sum((line.amount or Decimal(0) for line in lines), Decimal(0)), total)
 
 
 def _cents(usd: Decimal, terms: Terms) -> Decimal:
@@ -264,12 +264,16 @@ def _cents(usd: Decimal, terms: Terms) -> Decimal:
 
 
 def _plain(figures: Figures) -> dict[str, Any]:
-    return figures._asdict() | {"cost_usd": None if figures.cost_usd is None else f"{figures.cost_usd:f}"}
+    return figures._asdict() | {"cost_usd": _text(figures.cost_usd)}
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"{amount:f}"
 
 
 def _table(table: Table) -> dict[str, Any]:
     return {
-        "lines": [{"name": line.name, **_plain(line.figures), "amount": f"{line.amount:f}"} for line in table.lines],
+        "lines": [{"name": line.name, **_plain(line.figures), "amount": _text(line.amount)} for line in table.lines],
         "rounding": f"{table.rounding:f}",
         "total": f"{table.total:f}",
     }

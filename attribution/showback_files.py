@@ -14,7 +14,7 @@ from tallystick.attribution.csv_cells import safe_cell
 from tallystick.attribution.showback import Figures, Statement, Table
 
 _COLUMNS: Final = (
-    "statement", "for", "period", "as_of", "section", "name", "entries", "calls", "priced_calls", "tokens", "cost_usd", "amount", "currency",
+    "statement", "for", "period", "as_of", "section", "row", "name", "entries", "calls", "priced_calls", "tokens", "cost_usd", "amount", "currency",
 )  # fmt: skip
 TITLES: Final[Mapping[str, str]] = {
     "charges": "Charges",
@@ -31,7 +31,7 @@ def html(statement: Statement) -> str:
 
 
 def as_csv(statement: Statement) -> str:
-    """A row a line, with its section. `amount` of each section's rows sums to its row `total`."""
+    """A row a line of a section. The amounts of its rows `line` and `rounding` sum to that of its row `total`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -59,14 +59,20 @@ def _lines(statement: Statement) -> Iterator[list[Any]]:
     for table in (statement.charges, *statement.breakdowns):
         yield from _section(table)
     for name, figures in statement.sources:
-        yield ["price_sources", safe_cell(name), *_figures(figures), ""]
-    yield ["period_before", statement.period.before().name, *_figures(statement.before), ""]
+        yield ["price_sources", "line", safe_cell(name), *_figures(figures), ""]
+    yield ["period_before", "line", statement.period.before().name, *_figures(statement.before), ""]
 
 
 def _section(table: Table) -> Iterator[list[Any]]:
     for line in table.lines:
-        yield [table.title, safe_cell(line.name), *_figures(line.figures), f"{line.amount:f}"]
-    empty = [""] * 5
+        yield [
+            table.title,
+            "line",
+            safe_cell(line.name),
+            *_figures(line.figures),
+            "" if line.amount is None else f"{line.amount:f}",
+        ]
+    empty = [""] * 6
     yield [table.title, "rounding", *empty, f"{table.rounding:f}"]
     yield [table.title, "total", *empty, f"{table.total:f}"]
 
@@ -88,12 +94,12 @@ def _count(value: int) -> str:
     return f"{value:,}"
 
 
-def _money(value: Decimal) -> str:
-    return f"{value:,.2f}"
+def _money(value: Decimal | None) -> str:
+    return "unpriced" if value is None else f"{value:,.2f}"
 
 
 def _exact(value: Decimal | None) -> str:
-    return "unpriced" if value is None else f"{value:,f}"
+    return "unpriced" if value is None else f"{value:,f} USD"
 
 
 def _percent(part: int, whole: int) -> str:

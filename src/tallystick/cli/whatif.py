@@ -115,9 +115,9 @@ def _below(found: Mapping[str, Any], shown: int) -> str:
     if total is None:
         return "no calls in this time"
     lines = [f"{left:,} more groups are in the total; --limit 0 shows them"] if (left := found["groups"] - shown) else []
-    if total["priced_tokens"] != total["as_if_priced_tokens"]:
-        lines.append(
-            f"{percent(_share(total['priced_tokens'], total['tokens']))} of tokens are priced as is, "
-            f"{percent(_share(total['as_if_priced_tokens'], total['tokens']))} as if: the totals aren't of the same calls"
-        )
-    return "\n".join([*lines, *found["notes"]]) or "priced on both sides: the same calls"
+    as_is, as_if = (percent(_share(total[name], total["tokens"])) for name in ("priced_tokens", "as_if_priced_tokens"))
+    if total["priced_tokens"] == total["as_if_priced_tokens"]:
+        lines.append(f"{as_is} of tokens are priced, as is and as if")
+    else:
+        lines.append(f"{as_is} of tokens are priced as is, {as_if} as if: the totals aren't of the same calls")
+    return "\n".join([*lines, *found["notes"]])
