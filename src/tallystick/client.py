@@ -3,7 +3,7 @@
 import gzip
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,11 +11,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import quote
 
+from tallystick.answers import Charge, DimensionValue, Spend, money, spend
+
 if TYPE_CHECKING:
     import httpx
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
 """Statuses after which OTLP senders try again (OpenTelemetry protocol specification, OTLP/HTTP response)."""
+
+
+Moment = str | datetime
+
+_SPEND_PAGE: Final = 10_000
 
 
 class Column(NamedTuple):
@@ -64,10 +71,18 @@ class Client:
 
     Budgets and alerts are as the API answers them (models at /docs): amounts are strings, times ISO 8601 in UTC. They need an operator's key, where
     keys are needed. who: as whom it is remembered.
+
+    patience_s: how long a question is asked again while the server says that it can't answer now. cache: keep answers to GET questions, as many as
+    that, and ask whether they still hold.
     """
 
-    def __init__(self, url: str, key: str | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, url: str, key: str | None = None, timeout_s: float = 60.0, *, patience_s: float = 10.0, cache: int = 0
+    ) -> None:
         import httpx
+
+        self._patience_s, self._cache_size = patience_s, cache
+        self._cache: dict[str, tuple[str, bytes]] = {}
 
         self.url = url.rstrip("/")
         headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -116,6 +131,55 @@ class Client:
         """
         body = json.dumps([dict(one) for one in outcomes], default=str)
         return dict(self._json("POST", "/v1/outcomes", content=body, headers={"content-type": "application/json"}))
+
+    def spend(
+        self,
+        by: str | Sequence[str] = "customer",
+        *,
+        since: Moment = "30d",
+        until: Moment | None = None,
+        where: Mapping[str, str] | None = None,
+        as_of: Moment | None = None,
+        limit: int | None = None,
+    ) -> Spend:
+        """What was spent in [since, until), in at most `limit` groups (None: all). as_of: as it was known then. Raises Unreachable, Refused.
+
+        A moment is an aware datetime, or what commands take: `30d`, `24h`, `2026-11-01`.
+        """
+        terms = {"by": by if isinstance(by, str) else ",".join(by), **_terms(since, until, where, as_of)}
+        pages: list[Mapping[str, Any]] = []
+        found = 0
+        for page in self._pages("/v1/spend", terms, limit, _SPEND_PAGE):
+            pages.append(page)
+            found += len(page["rows"])
+            if limit is not None and found >= limit:
+                break
+        return spend(pages, limit)
+
+    def charges(
+        self,
+        *,
+        since: Moment = "30d",
+        until: Moment | None = None,
+        where: Mapping[str, str] | None = None,
+        as_of: Moment | None = None,
+        page: int = 1000,
+    ) -> Iterator[Charge]:
+        """The entries of [since, until), the newest first, each once, fetched a page at a time. Raises Unreachable, Refused."""
+        for found in self._pages("/v1/charges", _terms(since, until, where, as_of), None, page):
+            yield from map(Charge.read, found["charges"])
+
+    def dimensions(self) -> dict[str, str]:
+        """What spend can be grouped and filtered by → what it means. Raises Unreachable, Refused."""
+        return {one["name"]: one["meaning"] for one in self._json("GET", "/v1/dimensions")["dimensions"]}
+
+    def dimension_values(
+        self, name: str, *, prefix: str = "", since: Moment = "30d", until: Moment | None = None, limit: int = 50
+    ) -> list[DimensionValue]:
+        """Values that begin with `prefix`, those with the most calls first. Raises Unreachable, Refused."""
+        params = {"prefix": prefix, "limit": limit, **_terms(since, until, None, None)}
+        found = self._json("GET", f"/v1/dimensions/{quote(name, safe='')}/values", params=params)["values"]
+        return [DimensionValue(value=one["value"], calls=one["calls"], cost_usd=money(one["cost_usd"])) for one in found]
 
     def price(self, price_id: str) -> dict[str, str] | None:
         """What a price id of the ledger stands for: columns of schema/sql/price_by_id.sql as text. None if it has none such.
@@ -321,19 +385,58 @@ class Client:
         except Unreachable:
             return False
 
+    def _pages(self, path: str, terms: Mapping[str, Any], limit: int | None, most: int) -> Iterator[Mapping[str, Any]]:
+        cursor: dict[str, str] = {}
+        while True:
+            page = self._json(
+                "GET", path, params={**terms, **cursor, "limit": most if limit is None else max(1, min(limit, most))}
+            )
+            yield page
+            if page["next"] is None:
+                return
+            cursor = {"cursor": page["next"]}
+
     def _answer(self, method: str, path: str, **options: Any) -> "httpx.Response":
         response = self._request(method, path, **options)
+        attempts, waited = 1, 0.0
+        while method == "GET" and response.status_code in RETRYABLE:
+            pause = _retry_after(response.headers.get("retry-after"), attempts)
+            if waited + pause > self._patience_s:
+                break
+            time.sleep(pause)
+            attempts, waited = attempts + 1, waited + pause
+            response = self._request(method, path, **options)
         if response.status_code != 200:
             raise _refusal(response)
         return response
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         try:
-            return self._answer(method, path, **options).json()
+            return json.loads(
+                self._kept(path, **options)
+                if method == "GET" and self._cache_size
+                else self._answer(method, path, **options).content
+            )
         except ValueError:
             raise Refused(
                 200, "not_tallystick", f"{self.url} answered something other than JSON", "is this a tallystick server?"
             ) from None
+
+    def _kept(self, path: str, **options: Any) -> bytes:
+        """The answer, from before if the server says that it still holds."""
+        name = json.dumps([path, options], sort_keys=True, default=str)
+        known = self._cache.pop(name, None)
+        response = self._request("GET", path, headers={"if-none-match": known[0]}, **options) if known else None
+        if known and response is not None and response.status_code == 304:
+            self._cache[name] = known
+            return known[1]
+        if response is None or response.status_code != 200:
+            response = self._answer("GET", path, **options)
+        if tag := response.headers.get("etag"):
+            self._cache[name] = tag, response.content
+            while len(self._cache) > self._cache_size:
+                self._cache.pop(next(iter(self._cache)), None)
+        return response.content
 
     def _request(self, method: str, path: str, **options: Any) -> "httpx.Response":
         import httpx
@@ -367,6 +470,12 @@ def _decimal(value: object) -> Decimal:
 
 def _read(reader: Callable[[Any], Any] | None, value: Any) -> Any:
     return value if value is None or reader is None else reader(value)
+
+
+def _terms(since: Moment, until: Moment | None, where: Mapping[str, str] | None, as_of: Moment | None) -> dict[str, Any]:
+    moments = {"since": since, "until": until, "as_of": as_of}
+    told = {name: at if isinstance(at, str) else at.isoformat() for name, at in moments.items() if at is not None}
+    return {**told, "where": [f"{name}={value}" for name, value in (where or {}).items()]}
 
 
 def _budget(name: str) -> str:
