@@ -26,14 +26,14 @@ WITH
     (
         SELECT
             toString((/*dimension:expressions*/ '').1) = {a:String} AS side,
-            any(status = 'ok' AND cache_hit = '') AS well,
+            anyIf(status = 'ok' AND cache_hit = '', entry = 'call') AS well,
             toFloat64(sum(cost_usd)) AS cost,
             toFloat64(sum(input_tokens) + ifNull(sum(cache_read_tokens), 0) + ifNull(sum(cache_write_5m_tokens), 0)
                 + ifNull(sum(cache_write_1h_tokens), 0)) AS input,
             toFloat64(sum(output_tokens)) AS output,
-            toNullable(toFloat64(any(status) = 'error')) AS failed,
-            if(well, any(ttft_ms), NULL) AS first_token,
-            if(well, toNullable((toUnixTimestamp64Nano(any(ended_at)) - toUnixTimestamp64Nano(any(started_at))) / 1e6), NULL) AS whole
+            toNullable(toFloat64(anyIf(status, entry = 'call') = 'error')) AS failed,
+            if(well, anyIf(ttft_ms, entry = 'call'), NULL) AS first_token,
+            if(well, toNullable((toUnixTimestamp64Nano(max(ended_at)) - toUnixTimestamp64Nano(min(started_at))) / 1e6), NULL) AS whole
         FROM charges
         WHERE /*period*/ AND /*where*/ AND toString((/*dimension:expressions*/ '').1) IN ({a:String}, {b:String})
         GROUP BY tenant, trace_id, span_id, side
