@@ -135,12 +135,21 @@ def test_corrected_prices_belong_to_what_it_cost_and_allocations_to_both(tenant:
 
 
 def test_another_model_at_the_same_provider_or_by_itself(tenant: Tenant) -> None:
-    tenant.enter(Call(), Call(provider="azure", model="gpt-4o"), Call(provider="vllm", model="my-llama"))
-    to = Variant(UserPrices(), (Replacement("gpt-4o*", "gpt-5-mini"), Replacement("vllm/*", "anthropic/claude-haiku-4-5")))
+    tenant.enter(
+        Call(),
+        Call(provider="azure", model="gpt-4o"),
+        Call(provider="vllm", model="my-llama"),
+        Call(provider="groq", model="x-1"),
+    )
+    to = Variant(
+        UserPrices(),
+        (Replacement("gpt-4o*", "gpt-5-mini"), Replacement("vllm/*", "anthropic/claude-haiku-4-5"), Replacement("x-*", "gpt-5")),
+    )
     rows = {row["provider"]: row for row in tenant.answer(to, dimensions=("provider",)).rows}
     assert rows["openai"]["as_if_usd"] == priced(Call(), model="gpt-5-mini")
     assert rows["azure"]["as_if_usd"] == priced(Call(), model="gpt-5-mini")
     assert rows["vllm"]["as_if_usd"] == priced(Call(), model="claude-haiku-4-5")
+    assert rows["groq"]["as_if_usd"] == priced(Call(), model="gpt-5")
 
 
 def test_one_side_may_know_more(tenant: Tenant) -> None:
