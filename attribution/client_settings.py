@@ -9,10 +9,10 @@ from tallystick.attribution.user_sql import BadQuery
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]*)?")
 _CHOICE: Final = re.compile(r"[A-Za-z0-9_.]{1,32}")
 
-_LOWERED: Final = ("max_execution_time", "max_memory_usage", "max_result_rows", "max_result_bytes")
+LOWERED: Final = ("max_execution_time", "max_memory_usage", "max_result_rows", "max_result_bytes")
 """A client may have less of these than everybody."""
 
-_KEPT: Final = frozenset(
+KEPT: Final = frozenset(
     (
         "date_time_input_format", "date_time_output_format", "extremes", "join_use_nulls", "limit", "offset",
         "output_format_arrow_compression_method", "output_format_arrow_low_cardinality_as_dictionary", "output_format_arrow_string_as_string",
@@ -25,7 +25,7 @@ _KEPT: Final = frozenset(
 )  # fmt: skip
 """How an answer looks or where it ends: nothing that would reach past the cage."""
 
-_IDLE: Final = frozenset(
+IDLE: Final = frozenset(
     (
         "add_http_cors_header", "allow_experimental_analyzer", "async_insert", "cancel_http_readonly_queries_on_client_close",
         "cast_string_to_dynamic_use_inference", "connect_timeout", "enable_http_compression", "http_headers_progress_interval_ms",
@@ -42,11 +42,11 @@ def kept(sent: Mapping[str, str], limits: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a connection, name → SQL literal: `limits`, and what a client sent as far as it may change it. Raises BadQuery."""
     settings = dict(limits)
     for name, value in sent.items():
-        if name in _LOWERED:
+        if name in LOWERED:
             settings[name] = min(_number(name, value) or limits[name], limits[name])
-        elif name in _KEPT:
+        elif name in KEPT:
             settings[name] = f"'{_matched(_CHOICE, name, value)}'"
-        elif name not in _IDLE:
+        elif name not in IDLE:
             raise BadQuery("readonly", f"Cannot modify '{name}' setting in readonly mode.", "docs/sql.md lists what can be set.")
     return settings
 
@@ -63,4 +63,4 @@ def _matched(form: re.Pattern[str], name: str, value: str) -> str:
 
 def listed(limits: Mapping[str, Any]) -> dict[str, str]:
     """What `system.settings` shows: clients ask there whether a setting may be sent, and leave out what isn't listed."""
-    return {name: str(limits[name]) for name in _LOWERED} | {"date_time_input_format": "basic"}
+    return {name: str(limits[name]) for name in LOWERED} | {"date_time_input_format": "basic"}

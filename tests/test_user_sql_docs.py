@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from tallystick.attribution.clickhouse_sql import FORMATS
+from tallystick.attribution.client_settings import IDLE, KEPT, LOWERED
 from tallystick.attribution.meanings import ABOUT, MEANINGS
+from tallystick.attribution.sql_formats import MEDIA_TYPES, Format
 from tallystick.attribution.user_sql import MAX_NESTING, MAX_QUERY_BYTES, READER_SETTINGS, BadQuery, Result
 from tallystick.attribution.user_sql_check import FUNCTIONS, VIEWS
 from tallystick.data_dictionary import markdown
@@ -15,7 +18,6 @@ from tallystick.data_dictionary import markdown
 Ask = Callable[..., Result]
 DOCS = Path(__file__).parent.parent / "docs"
 SQL = (DOCS / "sql.md").read_text(encoding="utf-8")
-RECIPES = re.findall(r"```sql\n(.*?)```", SQL, re.DOTALL)
 
 
 def test_the_dictionary_is_up_to_date(chdb_client: Client) -> None:
@@ -31,13 +33,11 @@ def test_the_dictionary_is_up_to_date(chdb_client: Client) -> None:
             markdown({**columns, view: there[1:]})
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_recipes_give_rows(ask: Ask, recipe: str) -> None:
-    assert ask("acme", recipe).rows
-
-
-def test_there_are_ten_recipes() -> None:
-    assert len(RECIPES) == 10
+def test_formats_and_settings_are_listed() -> None:
+    for name in [*FORMATS, *KEPT, *LOWERED, *Format, *MEDIA_TYPES.values()]:
+        assert f"`{name}`" in SQL, name
+    assert not KEPT & set(LOWERED)
+    assert not IDLE & (KEPT | set(LOWERED))
 
 
 def test_limits_are_as_told() -> None:
@@ -56,7 +56,11 @@ def test_limits_are_as_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", sorted(set(re.findall(r"`([a-z_]+)`", SQL.partition("## Errors")[2].partition("## Ten")[0])) - {"query_failed"})
+    "code",
+    sorted(
+        set(re.findall(r"`([a-z_]+)`", SQL.partition("## Errors")[2].partition("`not_acceptable`")[0]))
+        - {"query_failed", "same_name"}
+    ),
 )
 def test_errors_in_the_table_occur(ask: Ask, code: str) -> None:
     causes = {
