@@ -21,21 +21,41 @@
 -- * where filters: only calls that have these values
 -- example: tallystick ask ab --param a=v1 --param b=v2 --where feature=support --since 14d
 WITH
-    -- A row a call; `side` is 1 for a, 0 for b.
+    corrected AS
+    (
+        SELECT tenant, trace_id, span_id
+        FROM charges
+        WHERE entry != 'call' AND /*period*/ AND /*where*/
+    ),
+    -- A row a call; `side` is 1 for a, 0 for b. Only those that were corrected are put together of several entries.
     compared AS
     (
         SELECT
             toString((/*dimension:expressions*/ '').1) = {a:String} AS side,
+            status = 'ok' AND cache_hit = '' AS well,
+            toFloat64(cost_usd) AS cost,
+            toFloat64(input_tokens + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0) + ifNull(cache_write_1h_tokens, 0)) AS input,
+            toFloat64(output_tokens) AS output,
+            toNullable(toFloat64(status = 'error')) AS failed,
+            if(well, ttft_ms, NULL) AS first_token,
+            if(well, toNullable((toUnixTimestamp64Nano(ended_at) - toUnixTimestamp64Nano(started_at)) / 1e6), NULL) AS whole
+        FROM charges
+        WHERE entry = 'call' AND /*period*/ AND /*where*/ AND toString((/*dimension:expressions*/ '').1) IN ({a:String}, {b:String})
+            AND (tenant, trace_id, span_id) NOT IN corrected
+        UNION ALL
+        SELECT
+            toString((/*dimension:expressions*/ '').1) = {a:String} AS side,
             anyIf(status = 'ok' AND cache_hit = '', entry = 'call') AS well,
-            toFloat64(sum(cost_usd)) AS cost,
+            toFloat64(sum(cost_usd)),
             toFloat64(sum(input_tokens) + ifNull(sum(cache_read_tokens), 0) + ifNull(sum(cache_write_5m_tokens), 0)
-                + ifNull(sum(cache_write_1h_tokens), 0)) AS input,
-            toFloat64(sum(output_tokens)) AS output,
-            toNullable(toFloat64(anyIf(status, entry = 'call') = 'error')) AS failed,
-            if(well, anyIf(ttft_ms, entry = 'call'), NULL) AS first_token,
-            if(well, toNullable((toUnixTimestamp64Nano(max(ended_at)) - toUnixTimestamp64Nano(min(started_at))) / 1e6), NULL) AS whole
+                + ifNull(sum(cache_write_1h_tokens), 0)),
+            toFloat64(sum(output_tokens)),
+            toNullable(toFloat64(anyIf(status, entry = 'call') = 'error')),
+            if(well, anyIf(ttft_ms, entry = 'call'), NULL),
+            if(well, toNullable((toUnixTimestamp64Nano(max(ended_at)) - toUnixTimestamp64Nano(min(started_at))) / 1e6), NULL)
         FROM charges
         WHERE /*period*/ AND /*where*/ AND toString((/*dimension:expressions*/ '').1) IN ({a:String}, {b:String})
+            AND (tenant, trace_id, span_id) IN corrected
         GROUP BY tenant, trace_id, span_id, side
         HAVING sum(calls) > 0
     ),
