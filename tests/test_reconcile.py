@@ -3,17 +3,22 @@
 import csv
 import io
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import otlp
 import pytest
 from server import CLEAN, COMMAND, Server
 
+from tallystick.cli import main
 from tallystick.client import Client, Refused
 from tallystick.testing.billing import ADMIN_KEY, BillingServer, Failure, Used
 
@@ -44,15 +49,27 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def cli(*arguments: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*COMMAND, "reconcile", *arguments], capture_output=True, text=True, env=CLEAN | env, timeout=60, check=False
-    )
-    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
-    return done
+class Done(NamedTuple):
+    stdout: str
+    stderr: str
 
 
-def fetched(billing: BillingServer, file: Path, provider: str = "openai", *, code: int = 0) -> subprocess.CompletedProcess[str]:
+def cli(*arguments: str, code: int = 0, **env: str) -> Done:
+    """The command in this process: a process each would take longer than what is tested."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.object(sys, "argv", ["tallystick", "reconcile", *arguments]),
+        patch.dict(os.environ, CLEAN | env, clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert (ended.value.code or 0) == code, f"{out.getvalue()}\n{err.getvalue()}"
+    return Done(out.getvalue(), err.getvalue())
+
+
+def fetched(billing: BillingServer, file: Path, provider: str = "openai", *, code: int = 0) -> Done:
     span = ("--since", f"{FIRST}", "--until", f"{LAST + timedelta(days=1)}")
     env = {f"{provider.upper()}_ADMIN_KEY": ADMIN_KEY}
     return cli("fetch", provider, *span, "-o", str(file), "--api-url", billing.url, code=code, **env)
@@ -232,7 +249,8 @@ def test_true_up_spreads_to_the_last_decimal_once(ledger: Server, tmp_path: Path
         f"{LAST},openai,,,,0.5,tax",
     )
     before = ledger.sql("SELECT count() AS n FROM charges")[0]["n"]
-    done = cli(file, "--url", ledger.url, "--true-up", "--reason", "invoice 4711")
+    command = [*COMMAND, "reconcile", file, "--url", ledger.url, "--true-up", "--reason", "invoice 4711"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=CLEAN, timeout=60)
     assert "trued up as" in done.stderr
     assert cost(ledger, FIRST) == Decimal("0.0022")
     assert cost(ledger, LAST) == Decimal("0.5001")
@@ -297,3 +315,17 @@ def test_over_http_operators_only_and_bounded(ledger: Server) -> None:
             assert refused.value.status == code, lines
     too_long = ledger.http.post("/v1/reconcile", content=iter([b"{}"]))
     assert (too_long.status_code, too_long.json()["error"]["code"]) == (413, "too_long")
+
+
+def test_without_a_server_the_directory_answers(ledger: Server, tmp_path: Path) -> None:
+    """Ends the server."""
+    ledger.stop()
+    file = plain(tmp_path, f"{LAST},openai,{MINI},4000,400,0.0003,")
+    command = [*COMMAND, "reconcile", file, "--data", str(ledger.data), "--true-up", "--reason", "local", "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=CLEAN, timeout=60)
+    (row,) = json.loads(done.stdout)
+    assert row["difference_usd"] == "0.000200000000"
+    again = subprocess.run(
+        [*COMMAND, "reconcile", file, "--data", str(ledger.data), "--json"], check=True, capture_output=True, text=True, env=CLEAN
+    )
+    assert json.loads(again.stdout)[0]["difference_usd"] == "0.000000000000"

@@ -154,7 +154,7 @@ def _row(cell: Cell, metered: Metered, billed: Billed | None, parts: Sequence[Pa
         verdict = "within" if abs(counted - tokens) <= tolerance * counted else "over"
     else:
         rounding = all(part.kind in ("rounding", "trued_up") for part in parts) and any(part.kind == "rounding" for part in parts)
-        verdict = "within" if abs(difference) <= tolerance * abs(invoice_usd or 0) or rounding else "over"
+        verdict = "within" if abs(difference) <= tolerance * abs(invoice_usd or Decimal(0)) or rounding else "over"
     return Row(
         cell.day, cell.provider, cell.model, metered.calls, metered.priced_calls, tokens, metered.total_usd if known else None, invoice_tokens,
         invoice_usd, difference, difference / invoice_usd if difference is not None and invoice_usd else None, verdict,

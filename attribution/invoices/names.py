@@ -50,13 +50,13 @@ def known_model(provider: str, seen: str) -> str:
     Snapshots of a model are one here: invoices and calls often name one by its date and the other not.
     """
     name = seen.strip().lower()
-    billed = next((found for row in _ITEMS["billed"] if (found := _renamed(row, name))), None)
+    billed = next((renamed for row in _ITEMS["billed"] if (renamed := _renamed(row, name))), None)
     if billed is not None:
         return billed
     for way in readings(provider, name, _KNOWN):
         name = way.model
-    if provider == "aws" and (found := _BEDROCK.match(name)):
-        name = found["model"]
+    if provider == "aws" and (bedrock := _BEDROCK.match(name)):
+        name = bedrock["model"]
     name = name.replace(" ", "-")
     return undated(name) or name
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from tallystick.attribution.invoices import anthropic, aws, focus, openai, plain, sheet
-from tallystick.attribution.invoices.lines import BadInvoice, Invoice
+from tallystick.attribution.invoices.lines import BadInvoice, Invoice, InvoiceLine
 from tallystick.attribution.invoices.pages import looks_like, pages
 
 MOST_BYTES: Final = 256 << 20
@@ -37,7 +37,7 @@ def read(raw: bytes, name: str, rates: Mapping[str, Decimal]) -> Invoice:
 
 
 def _json(text: str, name: str, rates: Mapping[str, Decimal]) -> Invoice:
-    lines = []
+    lines: list[InvoiceLine] = []
     found = pages(text, name)
     for where, page in found:
         if anthropic.is_anthropic(page):

@@ -64,7 +64,7 @@ def read(text: str, name: str) -> Sheet:
     double = [column for column, count in Counter(header).items() if count > 1 and column]
     if double:
         raise BadInvoice(f"{name}:1", f"has two columns {double[0]!r}", "leave one")
-    rows = []
+    rows: list[Row] = []
     for line, cells in parsed:
         where = f"{name}:{line}"
         if not any(cell.strip() for cell in cells):
