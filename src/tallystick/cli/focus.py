@@ -26,7 +26,12 @@ _DAY_NS = 86_400_000_000_000
 
 @click.group()
 def focus() -> None:
-    """Files for the FinOps tool that you have: FOCUS 1.2 and 1.4, one row for each period, price, customer and token type."""
+    """Files for the FinOps tool that you have: FOCUS 1.2 and 1.4, one row for each period, price, customer and token type.
+
+    \b
+    tallystick focus export --since 2026-10-01 --until 2026-11-01 -o focus
+    tallystick focus columns --version 1.4
+    """
 
 
 @focus.command()
