@@ -11,7 +11,7 @@
 -- * first_seen: when its first call began
 -- * seconds: from the start of its first call to the end of its last, within the period; a pause counts
 -- * failed: calls that ended in an error
--- * models, agents: those that took part, by name; at most 20
+-- * models, agents: those that took part, by name, with commas between; at most 20
 -- parameters:
 -- * of choice session|run = session: sessions (`session` of the scope), or runs (all calls of one trace)
 -- * since time = 30d: from when on
@@ -70,8 +70,8 @@ FROM
         minIf(started_at, stands) AS first_seen,
         toFloat64(toUnixTimestamp64Nano(maxIf(ended_at, stands)) - toUnixTimestamp64Nano(first_seen)) / 1e9 AS seconds,
         sumIf(calls, status = 'error') AS failed,
-        arraySort(groupUniqArrayIf(20)(if(response_model != '', response_model, request_model), stands)) AS models,
-        arrayFilter(name -> name != '', arraySort(groupUniqArrayIf(20)(agent, stands))) AS agents
+        arrayStringConcat(arraySort(groupUniqArrayIf(20)(if(response_model != '', response_model, request_model), stands)), ', ') AS models,
+        arrayStringConcat(arrayFilter(name -> name != '', arraySort(groupUniqArrayIf(20)(agent, stands))), ', ') AS agents
     FROM charges
     WHERE sipHash128(tenant, if({of:String} = 'session', session, trace_id)) IN dearest AND /*period*/ AND /*where*/
     GROUP BY tenant, id
