@@ -34,6 +34,7 @@ bench: setup  ## the benchmarks, which print ratios
 
 docs: setup  ## write the parts of docs/ that are made from the code
 	$(PY) -m tallystick.settings
+	$(PY) -m tallystick.api_docs docs/api.md
 	$(PY) -m tallystick.data_dictionary docs/charges.md
 	$(PY) -m tallystick.question_docs docs/questions.md
 	$(PY) -m tallystick.focus_docs docs/focus.md

@@ -61,7 +61,7 @@ def test_over_grpc_too(server: Server, keys: dict[Role, str]) -> None:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        stub: Any = TraceServiceStub(channel)
+        stub: Any = TraceServiceStub(channel)  # type: ignore[no-untyped-call]
         for role, key in keys.items():
             metadata = [("authorization", f"Bearer {key}")]
             if role.sends:

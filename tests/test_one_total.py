@@ -100,7 +100,7 @@ def test_it_was_corrected_in_all_ways(ledger: Ledger) -> None:
 def test_rows(ledger: Ledger) -> None:
     server, _, _ = ledger
     with Client(server.url) as client:
-        costs = [row["cost_usd"] for row in client.charges(since="30d")]
+        costs = [row.cost_usd for row in client.charges(since="30d")]
     assert sum((cost for cost in costs if cost is not None), Decimal(0)) == by_sql(server)
 
 
