@@ -199,9 +199,9 @@ class Client:
         Raises Unreachable, Refused.
         """
         if "prices" in question:
-            return dict(self._json("POST", "/v1/whatif", json=dict(question)))
+            return dict(self._json("POST", "/v1/whatif", json=dict(question), timeout=180))
         given = {name: value for name, value in question.items() if value is not None}
-        return dict(self._json("GET", "/v1/whatif", params=given))
+        return dict(self._json("GET", "/v1/whatif", params=given, timeout=180))
 
     def focus_days(self, *, since: str, until: str | None = None, rows: bool = False, **options: str) -> list[dict[str, Any]]:
         """Of each day `entries`, `entered_at`, `cost_usd`, `tokens`, `unpriced_tokens`; with `rows` also `rows`, `billed_usd` of its file.

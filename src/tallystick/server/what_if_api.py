@@ -22,12 +22,15 @@ from tallystick.ingest.store import Store
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
 from tallystick.server.money import Money
-from tallystick.server.operators import operators_only
+from tallystick.server.operators import askers_only, operators_only
 
 LIMITS: Final[Mapping[str, Any]] = {**READER_SETTINGS, "max_query_size": 16 << 20}
 """Prices of all models that were called travel with the query."""
 
 _LONGEST: Final = 1 << 20
+_OPERATORS_S: Final = 120
+"""Seconds that a question of an operator's may take: every call of a period is priced, of all tenants."""
+
 _MOST_GROUPS: Final = 100_000
 _TIER: Final = r"^[\w.:-]*$"
 _FIGURES: Final = (
@@ -119,7 +122,7 @@ def router(store: Store, door: Door, asking: Asking, prices: UserPrices) -> APIR
 
         return await asking.ask(request, work)
 
-    @routes.get("", summary="What calls would have cost at other prices")
+    @routes.get("", summary="What calls would have cost at other prices", **askers_only(door))
     async def get(
         request: Request,
         *,
@@ -153,8 +156,9 @@ def router(store: Store, door: Door, asking: Asking, prices: UserPrices) -> APIR
     return routes
 
 
-def caged(store: Store, tenant: str | None, mark: str = "", limits: Mapping[str, Any] = LIMITS) -> Ask:
+def caged(store: Store, tenant: str | None, mark: str = "", limits: Mapping[str, Any] | None = None) -> Ask:
     """Questions of ours, of a tenant's rows (None: everybody's). mark: what KILL QUERY finds them by. Raises BadQuery."""
+    limits = limits or (LIMITS if tenant is not None else {**LIMITS, "max_execution_time": _OPERATORS_S})
 
     def ask(sql: str, params: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         with store.reader(tenant, limits) as reader:
