@@ -110,7 +110,7 @@ def test_sessions(chdb_store: Store) -> None:
         Decimal("0.05"),
         1,
         pytest.approx(5 / 19),
-        ["gpt-5"],
+        "gpt-5",
     ]
     assert second["first_seen"] == "2026-10-10T08:00:00.000000000Z"
     assert second["seconds"] == 65
