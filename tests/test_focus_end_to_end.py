@@ -12,7 +12,7 @@ from typing import Any
 
 import focus_ledger as data
 import pytest
-from otlp import request, span
+from otlp import ident, request, span, trace_hex
 from server import CLEAN, COMMAND, Server
 
 from tallystick.client import Client, Refused
@@ -25,6 +25,14 @@ USAGES: tuple[dict[str, Any], ...] = (
     {"gen_ai.request.model": "acme-7b", "gen_ai.response.model": "acme-7b", "gen_ai.provider.name": "vllm"},
     {"gen_ai.response.model": "gpt-5-2025-08-07", "gen_ai.request.model": "gpt-5"},
 )
+
+PRICES = """
+prices:
+  discounts:
+    - {provider: openai, percent: 15, from: 2020-01-01}
+  models:
+    - {model: acme-7b, per_million_tokens: {input: 0.2, output: 0.6}}
+"""
 
 
 def spans(day: str, number: int) -> list[Any]:
@@ -156,6 +164,39 @@ def test_exports_by_the_server_and_without_it(focus_server: Server, tmp_path: Pa
         assert "holds FOCUS 1.2, daily, csv, not FOCUS 1.4, daily, csv" in refused
     finally:
         focus_server.start()
+
+
+def test_what_was_voided_and_repriced_is_in_the_sum(focus_server: Server, api: Client, tmp_path: Path) -> None:
+    """By the commands that do so, with a server that has other prices from now on."""
+    url = ("--url", focus_server.url)
+    run("void", trace_hex(f"{DAYS[1]} 1"), ident(f"{DAYS[1]} 1", 8).hex(), "--reason", "load test", *url)
+    before = total(focus_server)
+    focus_server.stop()
+    try:
+        prices = tmp_path / "prices.yaml"
+        prices.write_text(PRICES)
+        local = ("--data", str(focus_server.data), "--since", DAYS[0], "--until", "2026-10-04")
+        run("reprice", *local, "--config", str(prices), "--reason", "agreed")
+    finally:
+        focus_server.start()
+    expected = total(focus_server)
+    assert expected != before
+    with Client(focus_server.url) as anew:
+        rows = data.read(b"".join(anew.focus(since=DAYS[0], until="2026-10-04", format="csv")), "csv", "1.2")
+        (day,) = anew.focus_days(since=DAYS[1], until=DAYS[2], rows=True)
+    assert data.total(rows) == expected
+    assert day["billed_usd"] == day["cost_usd"]
+    kinds = {(row["x_Entry"], row["ChargeCategory"], row["x_Priced"]) for row in rows}
+    assert kinds == {
+        ("call", "Usage", True),
+        ("call", "Usage", False),
+        ("void", "Usage", True),
+        ("reprice", "Usage", False),
+        ("reprice", "Usage", True),
+        *([("reprice", "Adjustment", True)] if datetime.now(UTC).month == 10 and datetime.now(UTC).year == 2026 else []),
+    }
+    assert sum(row["x_Calls"] for row in rows) == int(focus_server.sql("SELECT sum(calls) AS n FROM charges")[0]["n"])
+    assert sum(row["ConsumedQuantity"] for row in rows if row["x_Model"] == "acme-7b" and not row["x_Priced"]) == 0
 
 
 def test_wrong_usage(tmp_path: Path) -> None:
