@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tallystick.attribution.allocation_rules import AllocationRule
-from tallystick.attribution.corrections import AlreadyMade, Corrections, Line, Made
+from tallystick.attribution.corrections import AlreadyMade, Busy, Corrections, Line, Made, NotMade
 from tallystick.attribution.moments import nanoseconds
 from tallystick.attribution.months import Period
 from tallystick.attribution.spend import expression, filters, period
@@ -112,10 +112,19 @@ def allocate(
     if made.period.until > now:
         raise CantAllocate(f"{made.period.name} isn't over", "--dry-run shows what it would come to so far")
     why = reason or made.rule.reason or f"{made.rule.kind} {made.key}"
-    if again and (stands := standing(corrections, made.key)):
-        corrections.undo(stands.id, reason=f"allocated again: {why}", author=author)
+    stands = standing(corrections, made.key) if again else None
+    if stands is None:
+        return made, _append(corrections, made, why, author)
+    corrections.undo(stands.id, reason=f"allocated again: {why}", author=author)
+    try:
         made = planned()
-    return made, corrections.append("allocation", made.lines, key=made.key, reason=why, author=author, detail=_detail(made))
+        return made, _append(corrections, made, why, author)
+    except (CantAllocate, AlreadyMade, Busy, NotMade) as error:
+        raise CantAllocate(f"{stands.id} was undone, and nothing allocated anew: {error}", "allocate without --again") from error
+
+
+def _append(corrections: Corrections, made: Plan, reason: str, author: str) -> Made:
+    return corrections.append("allocation", made.lines, key=made.key, reason=reason, author=author, detail=_detail(made))
 
 
 def standing(corrections: Corrections, key: str) -> Made | None:
@@ -252,6 +261,3 @@ def _detail(made: Plan) -> dict[str, object]:
 
 def _day(value: date | str) -> date:
     return date.fromisoformat(value) if isinstance(value, str) else value
-
-
-__all__ = ["AlreadyMade", "CantAllocate", "Plan", "allocate", "plan", "runs", "standing"]

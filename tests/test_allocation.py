@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tallystick.attribution.allocation import Ask, CantAllocate, Plan, plan
+from tallystick.attribution.allocation import Ask, CantAllocate, Plan, allocate, plan
 from tallystick.attribution.allocation_rules import AllocationRule, read_allocations
 from tallystick.attribution.config_file import ConfigFileError
+from tallystick.attribution.corrections import Busy, Corrections, Made
 from tallystick.attribution.months import period_named
 
 OCTOBER = period_named("2026-10")
@@ -196,3 +197,33 @@ def test_periods_by_name(name: str, since: tuple[int, int, int], until: tuple[in
 def test_what_is_no_period(name: str) -> None:
     with pytest.raises(ValueError, match=r"2026-W42|outside 1971"):
         period_named(name)
+
+
+class Torn:
+    """Corrections of which one run stands, and that then have something else to do."""
+
+    def __init__(self, stands: Made) -> None:
+        self.stands, self.undone = stands, [""]
+
+    def all(self, limit: int) -> list[Made]:
+        return [self.stands]
+
+    def undo(self, id: str, **why: str) -> None:
+        self.undone.append(id)
+
+    def append(self, *args: object, **more: object) -> Made:
+        raise Busy
+
+
+def test_an_allocation_that_was_undone_and_not_made_anew_is_told_of() -> None:
+    now = datetime(2026, 11, 2, tzinfo=UTC)
+    torn = Torn(Made("r1", "allocation", "r 2026-10", now, "ana", "", "", 1, Decimal(1), ""))
+
+    def planned() -> Plan:
+        return plan(answers(row("a", "1")), rule(), OCTOBER, amount=Decimal(1))
+
+    with pytest.raises(CantAllocate, match="r1 was undone, and nothing allocated anew: another correction is under way"):
+        allocate(cast(Corrections, torn), planned, reason="", author="ana", now=now, again=True)
+    assert torn.undone[-1] == "r1"
+    with pytest.raises(CantAllocate, match="2026-10 isn't over"):
+        allocate(cast(Corrections, torn), planned, reason="", author="ana", now=datetime(2026, 10, 31, tzinfo=UTC))
