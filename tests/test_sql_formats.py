@@ -233,6 +233,8 @@ def test_on_the_command_line(server: Server, key: str, tmp_path: Path) -> None:
     assert printed == sql(server, key, query, "--csv").stdout
     assert sql(server, key, query, "--csv", "-o", str(out)).returncode == 0
     assert out.read_bytes() == printed
+    nowhere = sql(server, key, query, "--csv", "-o", str(tmp_path / "none" / "out"))
+    assert (nowhere.returncode, b"No such file" in nowhere.stderr) == (1, True)
     failed = sql(server, key, "SELECT * FROM ledger", "--format", "csv", "-o", str(out))
     assert (failed.returncode, failed.stdout) == (1, b"")
     assert (out.read_bytes(), sorted(tmp_path.iterdir())) == (printed, [out])

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import click
 
@@ -70,9 +69,12 @@ def _write(settings: Settings, query: str, values: Mapping[str, str], file_forma
     if output is None:
         sys.stdout.buffer.write(content)
         return
-    with NamedTemporaryFile(dir=output.absolute().parent, prefix=f".{output.name}.", delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(output)
+    part = output.with_name(f".{output.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
     click.echo(f"{len(content):,} bytes in {output}", err=True)
 
 
