@@ -192,6 +192,21 @@ def test_the_list_price_is_the_public_one_where_the_file_has_another(file: Calla
     assert all(row["ListUnitPrice"] == row["ContractedUnitPrice"] for row in public if row["ListUnitPrice"] is not None)
 
 
+def test_list_prices_that_change_within_a_day_make_rows_of_their_own(ledger: "Store") -> None:
+    """DeepSeek's list price was lower from 16:30 to 00:30 UTC."""
+    day = datetime(2025, 6, 1, tzinfo=UTC)
+    seen = data.Entry(provider="deepseek", model="deepseek-chat", price_id=data.OWN, cost=Decimal("0.001"), customer="night")
+    data.enter(ledger.client(), TENANT, [data.at(seen, at=day.replace(hour=hour)) for hour in (3, 10, 15, 17, 23)])
+    question = Question("1.2", nanoseconds(day), nanoseconds(day + timedelta(days=1)), customer="night")
+    with ledger.reader(TENANT, SETTINGS) as reader:
+        rows = data.read(b"".join(stream(reader, question, "parquet")), "parquet", "1.2")
+        assert tally(reader, question) == (len(rows), Decimal("0.005"))
+    calls = {row["ListUnitPrice"]: row["ConsumedQuantity"] for row in rows if row["x_TokenType"] == "input"}
+    assert len(calls) == 2
+    assert sorted(calls.values()) == [2000, 3000]
+    assert data.total(rows) == Decimal("0.005")
+
+
 def test_tags_are_the_scopes_and_ours_have_a_prefix(file: Callable[[str, Form], Rows]) -> None:
     tags = [row["Tags"] for row in file("1.2", "csv") if row["Tags"]]
     assert {"plan": "pro", "tallystick/customer": "acme", "tallystick/feature": "chat"} in tags

@@ -101,8 +101,9 @@ def days(reader: "Client", question: Question) -> list[Day]:
 def tally(reader: "Client", question: Question) -> Tally:
     """What a file of this question holds."""
     billed = [column for column in columns(question.version) if column.name == "BilledCost"]
-    text = f"SELECT count(), toString(toDecimal128(sum(BilledCost), 12)) FROM ({_select(question, billed, 'parquet', False)})"  # noqa: S608
-    rows, total = reader.query(text, parameters=_params(question)).result_rows[0]
+    inner, params = _asked(reader, question, billed, "parquet")
+    text = f"SELECT count(), toString(toDecimal128(sum(BilledCost), 12)) FROM ({inner})"  # noqa: S608
+    rows, total = reader.query(text, parameters=params).result_rows[0]
     return Tally(int(rows), Decimal(str(total)))
 
 
@@ -111,9 +112,7 @@ def stream(reader: "Client", question: Question, form: Form) -> Iterator[bytes]:
     described = columns(question.version)
     if form == "csv":
         yield _header(described)
-    listed = _public_prices(reader, question)
-    text = _select(question, described, form, listed is not None)
-    params = _params(question) | ({} if listed is None else {"list_prices": listed})
+    text, params = _asked(reader, question, described, form)
     answer = cast("BinaryIO", reader.raw_stream(text, parameters=params, fmt="CSV" if form == "csv" else "Parquet"))
     with closing(answer):
         while piece := answer.read(_CHUNK):
@@ -125,6 +124,13 @@ def by_day(question: Question, day: str) -> Question:
     start = datetime.fromisoformat(f"{day}T00:00:00+00:00")
     since_ns = int(start.timestamp()) * 1_000_000_000
     return replace(question, since_ns=since_ns, until_ns=since_ns + 86_400_000_000_000)
+
+
+def _asked(reader: "Client", question: Question, described: list[Column], form: Form) -> tuple[str, dict[str, Any]]:
+    """The SQL of a file with these columns, and the values that bind to it."""
+    listed = _public_prices(reader, question)
+    params = _params(question) | ({} if listed is None else {"list_prices": listed})
+    return _select(question, described, form, listed is not None), params
 
 
 def _public_prices(reader: "Client", question: Question) -> str | None:
