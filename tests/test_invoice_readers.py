@@ -1,5 +1,6 @@
 """Exports of providers become lines; what can't be read says where and why."""
 
+import contextlib
 import gzip
 import json
 from datetime import date
@@ -7,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tallystick.attribution.invoices.lines import BadInvoice, Invoice, InvoiceLine, combined, digest
 from tallystick.attribution.invoices.names import item, known_model
@@ -256,3 +259,32 @@ def test_a_report_that_goes_on_is_said() -> None:
     raw = (FILES / "openai_costs.json").read_bytes().replace(b'"has_more": false', b'"has_more": true')
     assert "goes on after its last page" in read(raw, "f.json", {}).notes[0]
     assert isinstance(read(raw, "f.json", {}), Invoice)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["value", "currency", "results", "data"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["openai_usage", "openai_costs", "anthropic_usage", "anthropic_costs"]), st.data())
+def test_damaged_pages_are_refused_and_nothing_else(name: str, data: st.DataObject) -> None:
+    whole = json.loads((FILES / f"{name}.json").read_text())
+    holder = data.draw(st.sampled_from([whole, whole["data"][0], whole["data"][0]["results"][0]]))
+    holder[data.draw(st.sampled_from(sorted(holder)))] = data.draw(ANYTHING)
+    with contextlib.suppress(BadInvoice):
+        combined([read(json.dumps(whole).encode(), "f", {})])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["cur2.csv", "cur_legacy.csv", "focus.csv", "plain.csv"]), st.data())
+def test_damaged_tables_are_refused_and_nothing_else(name: str, data: st.DataObject) -> None:
+    raw = (FILES / name).read_bytes()
+    start = data.draw(st.integers(0, len(raw)))
+    with contextlib.suppress(BadInvoice):
+        combined([read(raw[:start] + data.draw(st.binary(max_size=6)) + raw[start + data.draw(st.integers(0, 5)) :], "f", {})])

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -43,7 +43,7 @@ def known_provider(seen: str) -> str:
     return provider_id(seen, _KNOWN)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def known_model(provider: str, seen: str) -> str:
     """One name for all names of a model of `provider` (its id): without prefixes, date, and what only Bedrock adds.
 
