@@ -132,7 +132,14 @@ def test_bad_questions(api: Client, asked: dict[str, str], code: str, said: str)
 
 
 @pytest.mark.parametrize(
-    "asked", [{"granularity": "weekly"}, {"format": "xlsx"}, {"as_of": "2026-10-01T00:00:00"}, {"since": ""}]
+    "asked",
+    [
+        {"granularity": "weekly"},
+        {"format": "xlsx"},
+        {"as_of": "2026-10-01T00:00:00"},
+        {"as_of": "0649-04-16T01:54:10Z"},
+        {"since": ""},
+    ],
 )
 def test_bad_values(focus_server: Server, asked: dict[str, str]) -> None:
     answer = focus_server.http.get("/v1/focus", params={"since": DAYS[0], **asked})

@@ -63,3 +63,28 @@ def test_the_description_is_kept(described: Any) -> None:
             found[f"{operation.label}, {mode.value}"] = f"{failure}"
     assert not found, "\n\n".join(f"{label}: {text}" for label, text in found.items())
     assert len(tried) > 20
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "query"),
+    [
+        ("/v1/spend", {}, {"by": "customer,day,tag:plan", "limit": "2"}),
+        ("/v1/spend", {}, {"by": "total", "format": "csv"}),
+        ("/v1/spend", {}, {"where": "customer=nobody"}),
+        ("/v1/charges", {}, {"limit": "4"}),
+        ("/v1/charges", {}, {"format": "csv", "where": "customer=c1"}),
+        ("/v1/dimensions/{name}/values", {"name": "model"}, {}),
+        ("/v1/dimensions/{name}/values", {"name": "tag"}, {"prefix": "p"}),
+        ("/v1/q/{name}", {"name": "spend"}, {"by": "customer"}),
+        ("/v1/whatif", {}, {"tier": "batch"}),
+        ("/v1/focus/days", {}, {"since": "2d"}),
+    ],
+)
+def test_answers_with_something_in_them_are_as_described(
+    described: Any, path: str, names: dict[str, str], query: dict[str, str]
+) -> None:
+    schema, key = described
+    case = schema[path]["GET"].Case(path_parameters=names, query=query)
+    answer: Response = case.call(headers={"authorization": f"Bearer {key}"})
+    assert answer.status_code == 200, answer.content
+    case.validate_response(answer, checks=CHECKS)

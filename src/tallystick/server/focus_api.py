@@ -152,6 +152,8 @@ def asked(
         raise _bad_period("The period lies in the future.", "Nothing is charged yet.")
     if since_ns >= until_ns:
         raise _bad_period("`since` isn't before `until`.", "`until` is exclusive, and the end of today if it isn't given.")
+    if as_of is not None and not 1970 <= as_of.year < 2200:
+        raise _bad_period("`as_of` is outside 1970 to 2199.", "It is when entries were made.")
     return Question(version, since_ns, until_ns, granularity, customer, as_of.astimezone(UTC) if as_of else None)
 
 
