@@ -72,7 +72,7 @@ class Tenant:
 
 
 @pytest.fixture
-def tenant(chdb_store: Store) -> Iterator[Tenant]:
+def tenant(chdb_store: Store) -> Tenant:
     """One whose rows are asked for as it asks: through its cage."""
     name = f"what-if-{next(TENANTS)}"
 
@@ -80,7 +80,13 @@ def tenant(chdb_store: Store) -> Iterator[Tenant]:
         with chdb_store.reader(name, {"max_execution_time": 30}) as reader:
             return list(reader.query(sql, parameters=dict(params)).named_results())
 
-    yield Tenant(name, chdb_store.client(), ask)
+    return Tenant(name, chdb_store.client(), ask)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left(chdb_store: Store) -> Iterator[None]:
+    """Others ask for everybody's rows."""
+    yield
     for month in (203103, 203104):
         chdb_store.client().command(f"ALTER TABLE ledger DROP PARTITION {month}")
 
