@@ -45,7 +45,7 @@ def reconcile() -> None:
     """
 
 
-@reconcile.command(hidden=True)
+@reconcile.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--tolerance", default="0.5%", show_default=True, metavar="PERCENT", help="How much may differ, of the invoice.")
 @moment_option("--since", default=None)
@@ -153,8 +153,10 @@ def _show(answer: dict[str, Any], form: Form, over: bool) -> None:
     sums = _row(
         {**totals, "day": "", "provider": "", "model": "", "difference": None, "verdict": "", "on_invoice": True, "parts": []}
     )
-    sums |= {"day": f"{len(answer['rows']):,} rows", "verdict": f"{totals['over']:,} over"}
-    emit("table", rows, _FIELDS, sums)
+    sums |= {"day": f"{len(answer['rows']):,} rows", "model": None, "verdict": f"{totals['over']:,} over"}
+    # What was never called isn't unpriced.
+    shown = [row | {"cost_usd": "unpriced"} if row["cost_usd"] is None and row["calls"] else row for row in rows]
+    emit("table", shown, _FIELDS, sums)
     told = [f"{kind} {money(Decimal(usd))}" for kind, usd in totals["parts"].items() if Decimal(usd)]
     if told:
         click.echo(f"the difference is, in USD: {', '.join(told)}", err=True)
@@ -176,8 +178,16 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(part: dict[str, str]) -> str:
-    told = f"{part['kind']} {Decimal(part['usd']):f}"
+    told = f"{part['kind']} {money(Decimal(part['usd']))}"
     return f"{told} ({part['text']})" if part["text"] else told
+
+
+def _known(value: Decimal | str | None) -> str:
+    return value if isinstance(value, str) else "–" if value is None else money(value)
+
+
+def _model(name: str | None) -> str:
+    return "" if name is None else text(name) if name else "(other)"
 
 
 def _why(told: str) -> str:
@@ -191,13 +201,13 @@ def _relative(value: Decimal | None) -> str:
 _FIELDS: Final = [
     Field("day", "day", str),
     Field("provider", "provider", str),
-    Field("model", "model", lambda value: text(value) if value else "(other)"),
+    Field("model", "model", _model),
     Field("calls", "calls", count, right=True),
     Field("tokens", "tokens", tokens, right=True),
     Field("invoice_tokens", "invoice", tokens, right=True),
-    Field("cost_usd", "USD", money, right=True),
-    Field("invoice_usd", "invoice", lambda value: "–" if value is None else money(value), right=True),
-    Field("difference_usd", "difference", lambda value: "–" if value is None else money(value), right=True),
+    Field("cost_usd", "USD", _known, right=True),
+    Field("invoice_usd", "invoice", _known, right=True),
+    Field("difference_usd", "difference", _known, right=True),
     Field("difference", "", _relative, right=True),
     Field("verdict", "", str),
     Field("why", "why", _why),
