@@ -124,7 +124,7 @@ def test_a_call_that_was_told_twice_long_apart(chdb_store: Store, desk: Desk) ->
         assert writer.write([Item(body, 1, tenant, time.time_ns())]).voided == 0
     client = chdb_store.client()
     assert totals(client, tenant).calls == 3
-    question = Period(since="2h", tenant=tenant, reason="both metered", dry_run=True)
+    question = Period(since="2h", until=None, tenant=tenant, reason="both metered", dry_run=True)
     tried = desk.void_told_twice(question, "ana")
     assert (tried.correction, tried.looked_at, tried.calls) == (None, 3, 1)
     assert [one.trace_id for one in tried.voided] == [ident("gateway", 16).hex()]
@@ -146,7 +146,7 @@ def test_an_undone_void_is_a_call_again_for_the_writer(chdb_store: Store, desk: 
     outer = span("vain", "outer", start_ns=BEGAN, attributes=OUTER)
     writer.write([item(tenant, outer)])
     ids = {"trace_id": ident("vain", 16).hex(), "span_id": ident("outer", 8).hex()}
-    made = desk.void(VoidQuestion(**ids, reason="x", tenant=tenant), "ana").correction
+    made = desk.void(VoidQuestion(trace_id=ids["trace_id"], span_id=ids["span_id"], reason="x", tenant=tenant), "ana").correction
     assert made is not None
     assert totals(client, tenant).calls == 0
     assert writer.write([item(tenant, outer)]).entered == 0
