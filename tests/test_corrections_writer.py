@@ -105,6 +105,12 @@ def test_repricing_while_calls_are_entered_and_voided(chdb_store: Store) -> None
     assert client.query(left, parameters={"tenant": tenant}).result_rows == [(0,)]
 
 
+@pytest.fixture(autouse=True)
+def _in_its_directory(chdb_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer's engine leaves its cache of schemas where the process works."""
+    monkeypatch.chdir(chdb_store.data)
+
+
 @pytest.fixture
 def desk(chdb_client: "Client") -> Desk:
     return Desk(Corrections(chdb_client, lambda: datetime.now(UTC)), book(CHEAP))
