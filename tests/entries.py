@@ -1,17 +1,17 @@
 """A ledger of its own for tests of what alerts ask of it."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
+
+from tallystick.ingest.migrate import migrate
 
 BUCKETS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens")
 
@@ -75,11 +75,7 @@ def a_ledger(server: Client, path: Path) -> Iterator[Ledger]:
     """server: a connection that may make databases; path: where its engine lives."""
     server.command("CREATE DATABASE alerting")
     client = clickhouse_connect.get_client(dsn=f"chdb://{path}", database="alerting")
-    for name in ("migrations/0001_ledger.sql", "sql/charges.sql"):
-        text = files("tallystick.schema").joinpath(name).read_text(encoding="utf-8")
-        for statement in re.sub(r"^\s*--.*$", "", text, flags=re.MULTILINE).split(";\n"):
-            if statement.strip():
-                client.command(statement.strip().rstrip(";"))
+    migrate(client, 0)
     try:
         yield Ledger(client)
     finally:

@@ -400,6 +400,7 @@ def test_values_are_bound_and_never_written_into_the_sql() -> None:
     assert "p'" not in query.text
     assert query.params == {
         "limit": 5,
+        "offset": 0,
         "by_0": "it's`x",
         "since": 0,
         "until": 1,

@@ -1,9 +1,7 @@
 """The named queries on the real tables: right, and fast where they are meant to be."""
 
-import re
 from collections.abc import Iterator
 from decimal import Decimal
-from importlib.resources import files
 from pathlib import Path
 
 import clickhouse_connect
@@ -11,6 +9,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from tallystick.attribution.spend import DIMENSIONS, spend
+from tallystick.ingest.migrate import migrate
 
 DAY = 86_400 * 10**9
 NOVEMBER = 20_758 * DAY
@@ -22,11 +21,7 @@ def ledger(chdb_client: Client, chdb_path: Path) -> Iterator[Client]:
     """The ledger's table and view with CALLS calls of a day, every tenth unpriced."""
     chdb_client.command("CREATE DATABASE spend_queries")
     client = clickhouse_connect.get_client(dsn=f"chdb://{chdb_path}", database="spend_queries")
-    for name in ("migrations/0001_ledger.sql", "sql/charges.sql"):
-        text = files("tallystick.schema").joinpath(name).read_text(encoding="utf-8")
-        for statement in re.sub(r"^\s*--.*$", "", text, flags=re.MULTILINE).split(";\n"):
-            if statement.strip():
-                client.command(statement.strip().rstrip(";"))
+    migrate(client, 0)
     client.command(f"""
         INSERT INTO ledger (entry, calls, tenant, customer, feature, agent, team, tags, provider, request_model, status,
             usage_source,

@@ -67,10 +67,10 @@ ASKED = [command for command in starting("tallystick") if command not in UP] + s
 
 def test_everything_that_is_told_is_run_or_looked_at() -> None:
     languages = {language for document in DOCUMENTS for language in re.findall(r"^```(\w+)$", text(document), re.MULTILINE)}
-    assert languages == {"console", "python", "sql", "yaml", "json", "jinja"}
+    assert languages == {"console", "python", "yaml", "json", "jinja"}
     assert len(UP) == 1
     assert {command.split()[1] for command in ASKED} >= {"costs", "sql", "prices", "budgets", "alerts", "keys", "doctor"}
-    assert len(starting("curl")) == 1
+    assert len(starting("curl")) == 2
     assert len(starting("make")) == 5
     assert sorted(COMMANDS) == sorted([*UP, *ASKED, *starting("make"), *starting("pip")])
     assert len(blocks("README.md", "python")) == 1
@@ -129,6 +129,7 @@ def shell(slack: SlackServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "TALLYSTICK_ALLOW_PRIVATE_WEBHOOKS": "1",
     }
     (directory / "budgets.yaml").write_text(blocks("README.md", "yaml")[0])
+    (directory / "invoice.csv").write_text("day,provider,model,input_tokens,cost_usd\n2026-10-01,openai,gpt-5-mini,1000,0.25\n")
     (directory / ".curlrc").write_text('fail\nsilent\nshow-error\nnoproxy = "*"\n')
     with (directory / "log").open("w") as log:
         up = subprocess.Popen(
@@ -176,6 +177,12 @@ SHOWN = {
     'tallystick sql "SELECT customer': r"acme +0\.0\d+ +1 ",
     'tallystick sql "SELECT feature': r"search +0\.0\d+ ",
     'tallystick sql "SELECT sum(calls)': r'"sum\(calls\)": 1',
+    'tallystick sql "SELECT * FROM charges': r"^$",
+    "tallystick reprice": r"^$",
+    "tallystick whatif": r"gpt-5-mini\S* +1 +1,250 +0\.0004",
+    "tallystick reconcile invoice.csv": r"gpt-5-mini",
+    "tallystick statement": r"^$",
+    "tallystick focus export": r"written",
     "tallystick prices missing": r"^$",
     "tallystick keys create": r"^ts_\S{40,}$",
     "tallystick doctor": r"accepts spans",
@@ -191,7 +198,8 @@ SHOWN = {
     "tallystick alerts silences": r"acme +all .* load test",
     "tallystick alerts list": r"^$",
     "tallystick alerts status": r"^\d budgets, 0 rules, every 10 s; last evaluated",
-    "curl": r'"rows":\[\["0\.\d+"\]\]',
+    "curl localhost:4318/v1/sql": r'"rows":\[\["0\.\d+"\]\]',
+    "curl 'localhost:4318/?query=": r"^0\.\d+$",
 }
 """What comes of each, by how it begins: a pattern somewhere in its standard output. They run in the order of the documents."""
 

@@ -31,7 +31,9 @@ def test_every_route_lets_in_whom_it_says(server: Server, keys: dict[Role, str],
             for role, key in keys.items():
                 sent = {"authorization": f"Bearer {key}"}
                 options = dict(BODIES.get(path, {"json": {"no such field": 1}} if "requestBody" in operation else {}))
-                answer = server.http.request(method.upper(), address, **{**options, "headers": {**options.get("headers", {}), **sent}})
+                answer = server.http.request(
+                    method.upper(), address, **{**options, "headers": {**options.get("headers", {}), **sent}}
+                )
                 let_in = allowed is None or role in allowed
                 assert (answer.status_code != 403) == let_in, (method, path, role, answer.text)
                 if not let_in:
@@ -48,7 +50,9 @@ def test_what_each_role_is_for(document: dict[str, Any]) -> None:
     def of(method: str, path: str) -> set[Role]:
         return set(roles(document["paths"][path][method]) or ())
 
-    assert of("get", "/v1/spend") == of("get", "/v1/charges") == of("post", "/v1/sql") == {Role.READER, Role.MEMBER, Role.OPERATOR}
+    assert (
+        of("get", "/v1/spend") == of("get", "/v1/charges") == of("post", "/v1/sql") == {Role.READER, Role.MEMBER, Role.OPERATOR}
+    )
     assert of("post", "/v1/traces") == of("post", "/v1/outcomes") == {Role.WRITER, Role.MEMBER, Role.OPERATOR}
     assert of("get", "/v1/status") == of("put", "/v1/budgets/{name}") == {Role.OPERATOR}
     open_to_all = {path for path, operations in document["paths"].items() for one in operations.values() if roles(one) is None}

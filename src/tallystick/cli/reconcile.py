@@ -71,7 +71,7 @@ def compare(
     """Compare files with the ledger by model and day.
 
     \b
-    tallystick reconcile october.ndjson --tolerance 1% --over
+    tallystick reconcile compare october.ndjson --tolerance 1% --over
     tallystick reconcile bedrock.csv --since 2026-10-01 --until 2026-11-01 --csv
     tallystick reconcile invoice.csv --rate EUR=1.08 --json
     """
@@ -122,8 +122,8 @@ def fetch(*, provider: str, since: int, until: int | None, output: Path, api_url
     A run that was stopped goes on with what FILE has.
 
     \b
-    OPENAI_ADMIN_KEY=… tallystick reconcile fetch openai --since 2026-10-01 -o october.ndjson
-    ANTHROPIC_ADMIN_KEY=… tallystick reconcile fetch anthropic --since 30d --until 2026-11-01 -o october.ndjson
+    tallystick reconcile fetch openai --since 2026-10-01 -o october.ndjson
+    tallystick reconcile fetch anthropic --since 30d --until 2026-11-01 -o october.ndjson
     """
     from tallystick.attribution.invoices.fetch import PROVIDERS, FetchFailed
     from tallystick.attribution.invoices.fetch import fetch as pages
