@@ -12,11 +12,8 @@ from tallystick.attribution.allocation_rules import AllocationRule
 from tallystick.attribution.corrections import AlreadyMade, Busy, Corrections, Line, Made, NotMade
 from tallystick.attribution.moments import nanoseconds
 from tallystick.attribution.months import Period
-from tallystick.attribution.spend import expression, filters, period
+from tallystick.attribution.spend import Ask, expression, filters, period
 from tallystick.attribution.spreading import spread
-
-Ask = Callable[[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
-"""(SQL over `charges`, values of its `{name:Type}`) → rows by column name."""
 
 _BASE: Final = (Path(__file__).parent / "queries" / "allocation_base.sql").read_text(encoding="utf-8")
 _UNIT: Final = Decimal("1e-12")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tallystick.attribution.priced_calls import period
-from tallystick.attribution.statements import fill, insert_json, scalar
+from tallystick.attribution.sql_files import fill, insert_json, scalar
 from tallystick.schema.dialects import quote
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
-from tallystick.attribution.statements import fill
+from tallystick.attribution.sql_files import fill
 from tallystick.schema.dialects import quote
 
 COLUMNS: Final = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from tallystick.attribution.corrections import Corrections, Made
 from tallystick.attribution.priced_calls import Which, period, priced_calls
 from tallystick.attribution.prices import PriceBook, PriceRow
-from tallystick.attribution.statements import fill, insert_json, scalar
+from tallystick.attribution.sql_files import fill, insert_json, scalar
 from tallystick.schema.dialects import quote
 from tallystick.schema.models import Seen
 

@@ -6,7 +6,7 @@ A statement adds up: amounts are exact until each is rounded to cents, and the l
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -15,10 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from tallystick.attribution.moments import moment, nanoseconds
 from tallystick.attribution.months import Period, period_named
-from tallystick.attribution.spend import check_dimension, entered_before, expression, filters, period
-
-Ask = Callable[[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
-"""(SQL over `charges`, values of its `{name:Type}`) → rows by column name."""
+from tallystick.attribution.spend import Ask, check_dimension, entered_before, expression, filters, period
 
 _TEXT: Final = (Path(__file__).parent / "queries" / "statement.sql").read_text(encoding="utf-8")
 _CENT: Final = Decimal("0.01")

@@ -1,6 +1,6 @@
 """Spend by any dimensions over a period: the question, checked, as SQL over `charges`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,6 +38,10 @@ class Query(NamedTuple):
 
     text: str
     params: dict[str, Any]
+
+
+Ask = Callable[[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+"""Answers SQL, with what binds to it, by rows of column and value."""
 
 
 def spend(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tallystick.attribution.corrections import Corrections, Made, Run
 from tallystick.attribution.priced_calls import Which, period
-from tallystick.attribution.statements import fill, insert_json, scalar
+from tallystick.attribution.sql_files import fill, insert_json, scalar
 from tallystick.schema.dialects import quote
 
 if TYPE_CHECKING:

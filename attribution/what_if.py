@@ -5,7 +5,7 @@ are entered: schema/sql/cost.sql. How to ask: docs/what-if.md.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -19,11 +19,8 @@ from tallystick.attribution.moments import nanoseconds
 from tallystick.attribution.prices import PriceBook, PriceRow
 from tallystick.attribution.prices_file import Discount, UserPrices
 from tallystick.attribution.prices_names import collapsed, provider_id, undated
-from tallystick.attribution.spend import expression, period, quoted
+from tallystick.attribution.spend import Ask, expression, period, quoted
 from tallystick.schema.models import Seen
-
-Ask = Callable[[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
-"""(SQL over `charges`, values of its `{name:Type}`) → rows by column name: Decimal, int, str, None."""
 
 MOST_MODELS: Final = 2_000
 """Models as spans name them, in one question: each takes up to 2 ms to price."""

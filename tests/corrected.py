@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import read_prices
-from tallystick.attribution.statements import insert_json
+from tallystick.attribution.sql_files import insert_json
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tallystick.attribution.allocation import Ask, CantAllocate, Plan, allocate, plan
+from tallystick.attribution.allocation import CantAllocate, Plan, allocate, plan
 from tallystick.attribution.allocation_rules import AllocationRule, read_allocations
 from tallystick.attribution.config_file import ConfigFileError
 from tallystick.attribution.corrections import Busy, Corrections, Made
 from tallystick.attribution.months import period_named
+from tallystick.attribution.spend import Ask
 
 OCTOBER = period_named("2026-10")
 

@@ -19,7 +19,7 @@ from tallystick.attribution.corrections import AlreadyMade, Busy, Corrections, L
 from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.reprice import NothingToReprice, Repriced, reprice
 from tallystick.attribution.spend import spend
-from tallystick.attribution.statements import insert_json
+from tallystick.attribution.sql_files import insert_json
 from tallystick.attribution.voids import NoSuchCall, void_call
 
 if TYPE_CHECKING:

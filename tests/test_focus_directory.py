@@ -43,7 +43,7 @@ class Held:
         return [
             one
             for one in sorted(self.entries)
-            if question.since_ns <= at(one[0]) < question.until_ns and (question.as_of is None or one[1] <= question.as_of)
+            if question.since_ns <= at(one[0]) < question.until_ns and (question.as_of is None or one[1] < question.as_of)
         ]
 
     def focus_days(self, question: Question) -> list[Day]:

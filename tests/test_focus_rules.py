@@ -260,7 +260,7 @@ def test_one_customer_and_as_it_was_known(ledger: "Store") -> None:
         ours = data.read(b"".join(stream(reader, Question("1.2", SINCE, UNTIL, customer="+1+cmd"), "csv")), "csv", "1.2")
         before = data.read(b"".join(stream(reader, Question("1.2", SINCE, UNTIL, as_of=known), "csv")), "csv", "1.2")
     assert {row["SubAccountId"] for row in ours} == {"'+1+cmd"}
-    expected = sum((one.cost_usd() or Decimal(0) for one in data.EVERY_KIND if one.entered_at <= known), Decimal(0))
+    expected = sum((one.cost_usd() or Decimal(0) for one in data.EVERY_KIND if one.entered_at < known), Decimal(0))
     assert data.total(before) == expected
 
 

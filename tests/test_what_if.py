@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tallystick.attribution.moments import nanoseconds
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import Discount, UserPrices
-from tallystick.attribution.what_if import Answer, Ask, BadVariant, Question, Replacement, Variant, suppose, what_if
+from tallystick.attribution.spend import Ask
+from tallystick.attribution.what_if import Answer, BadVariant, Question, Replacement, Variant, suppose, what_if
 from tallystick.ingest.store import Store
 from tallystick.schema.models import Seen
 

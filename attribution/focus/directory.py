@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, Final, Literal, NamedTuple, Protocol
@@ -24,6 +24,9 @@ MANIFEST: Final = "manifest.json"
 _LOCK: Final = ".lock"
 _PART: Final = ".part"
 _FORMAT: Final = "tallystick focus 1"
+_TICK: Final = timedelta(milliseconds=1)
+"""What the ledger tells times of entries by."""
+
 _TRIES: Final = 5
 
 
@@ -120,7 +123,7 @@ def _write(directory: Path, shape: Shape, source: Source, question: Question, da
     part = path.with_name(path.name + _PART)
     try:
         for _ in range(_TRIES):
-            asked = replace(question, as_of=day.entered_at)
+            asked = replace(question, as_of=day.entered_at + _TICK)
             digest = _save(part, source.focus(asked, shape.form))
             rows, billed = source.focus_tally(asked)
             # Entries appear later than their time: one may have come while the file was written.

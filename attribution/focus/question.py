@@ -57,7 +57,7 @@ _CHUNK: Final = 1 << 18
 class Question:
     """Which charges: those that began in [since_ns, until_ns), nanoseconds since 1970, of `customer` (None: all).
 
-    as_of: entries that were made later are left out (None: none are). Raises UnknownVersion when it is asked.
+    as_of: only what was entered before, to the millisecond (None: all). Raises UnknownVersion when it is asked.
     """
 
     version: str
@@ -198,7 +198,7 @@ def _where(question: Question) -> str:
     if question.customer is not None:
         conditions.append("s.customer = {customer:String}")
     if question.as_of is not None:
-        conditions.append("s.entered_at <= {as_of:DateTime64(3, 'UTC')}")
+        conditions.append("s.entered_at < {as_of:DateTime64(3, 'UTC')}")
     return " AND ".join(conditions)
 
 

@@ -10,17 +10,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tallystick.attribution.allocation import Ask, CantAllocate, Plan, allocate, plan, runs
+from tallystick.attribution.allocation import CantAllocate, Plan, allocate, plan, runs
 from tallystick.attribution.allocation_rules import AllocationRule, load_allocations
 from tallystick.attribution.config_file import ConfigFileError
 from tallystick.attribution.corrections import Corrections
 from tallystick.attribution.months import period_named
-from tallystick.attribution.spend import UnknownDimension
+from tallystick.attribution.spend import Ask, UnknownDimension
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.store import Store
+from tallystick.server.caged import LIMITS, caged
 from tallystick.server.corrections import RunAnswer, refusals, run_answer
 from tallystick.server.money import Money
-from tallystick.server.what_if_api import LIMITS, caged
 
 _MOST_SHARES = 1_000
 """Who bears something, as an answer names them."""

@@ -37,9 +37,7 @@ Since = Annotated[
 Until = Annotated[str | None, Query(description="Exclusive, likewise; not given: the end of today.", examples=["2026-10-02"])]
 Version = Annotated[str, Query(description="Of FOCUS: 1.2 or 1.4.", examples=["1.2"])]
 Customer = Annotated[str | None, Query(description="This customer's alone.", examples=["acme"])]
-AsOf = Annotated[
-    AwareDatetime | None, Query(description="Without entries that were made later.", examples=["2026-11-01T00:00:00Z"])
-]
+AsOf = Annotated[AwareDatetime | None, Query(description="Only what had been entered before.", examples=["2026-11-01T00:00:00Z"])]
 
 
 class FocusDay(BaseModel):

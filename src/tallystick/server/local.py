@@ -46,7 +46,8 @@ class LocalLedger:
 
     def what_if(self, question: "WhatIfQuestion", prices: UserPrices) -> "WhatIfAnswer":
         """What calls would have cost at other prices; `prices` are those it starts from. Raises BadSupposition, BadQuery."""
-        from tallystick.server.what_if_api import answer, caged
+        from tallystick.server.caged import caged
+        from tallystick.server.what_if_api import answer
 
         return answer(caged(self._store, None), question, prices, public=False)
 

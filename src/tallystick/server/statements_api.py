@@ -12,7 +12,7 @@ from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.store import Store
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
-from tallystick.server.what_if_api import caged
+from tallystick.server.caged import caged
 
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",

@@ -1,9 +1,9 @@
 """What-if price books over HTTP."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,24 +13,17 @@ from tallystick.alerts.config_yaml import read as read_yaml
 from tallystick.attribution.config_file import ConfigFileError
 from tallystick.attribution.moments import end_of_day, moment
 from tallystick.attribution.prices_file import UserPrices, read_prices
-from tallystick.attribution.spend import UnknownDimension
-from tallystick.attribution.user_sql import READER_SETTINGS, Checked, result
-from tallystick.attribution.what_if import Answer, Ask, BadVariant, Question, Variant, discount, replacement, what_if
-from tallystick.client import result as typed
+from tallystick.attribution.spend import Ask, UnknownDimension
+from tallystick.attribution.what_if import Answer, BadVariant, Question, Variant, discount, replacement, what_if
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.store import Store
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
+from tallystick.server.caged import caged
 from tallystick.server.money import Money
 from tallystick.server.operators import askers_only, operators_only
 
-LIMITS: Final[Mapping[str, Any]] = {**READER_SETTINGS, "max_query_size": 16 << 20}
-"""Prices of all models that were called travel with the query."""
-
 _LONGEST: Final = 1 << 20
-_OPERATORS_S: Final = 120
-"""Seconds that a question of an operator's may take: every call of a period is priced, of all tenants."""
-
 _MOST_GROUPS: Final = 100_000
 _TIER: Final = r"^[\w.:-]*$"
 _FIGURES: Final = (
@@ -154,18 +147,6 @@ def router(store: Store, door: Door, asking: Asking, prices: UserPrices) -> APIR
         return await answered(request, None, question)
 
     return routes
-
-
-def caged(store: Store, tenant: str | None, mark: str = "", limits: Mapping[str, Any] | None = None) -> Ask:
-    """Questions of ours, of a tenant's rows (None: everybody's). mark: what KILL QUERY finds them by. Raises BadQuery."""
-    limits = limits or (LIMITS if tenant is not None else {**LIMITS, "max_execution_time": _OPERATORS_S})
-
-    def ask(sql: str, params: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        with store.reader(tenant, limits) as reader:
-            found = result(reader, Checked(sql, dict(params)), mark)
-        return typed(((column.name, column.type) for column in found.columns), found.rows, found.elapsed_ms).dicts()
-
-    return ask
 
 
 def answer(ask: Ask, question: WhatIfQuestion, prices: UserPrices, *, public: bool) -> WhatIfAnswer:

@@ -1,4 +1,4 @@
-"""Statements of attribution/queries, filled and run."""
+"""SQL of attribution/queries, filled and run."""
 
 import json
 import re
