@@ -110,7 +110,7 @@ def texts() -> Iterator[str]:
     yield "SELECT * FROM price_rates"
 
 
-@pytest.mark.parametrize("query", texts())
+@pytest.mark.parametrize("query", list(texts()))
 @pytest.mark.parametrize("form", ["TSV", "Native", "RowBinaryWithNamesAndTypes", "JSON"])
 def test_no_row_of_another_comes(server: Server, keys: dict[str, str], query: str, form: str) -> None:
     for tenant in TENANTS:
