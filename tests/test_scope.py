@@ -16,7 +16,7 @@ from tallystick.collectors.scope import MAX_BAGGAGE_ENTRIES, MAX_BAGGAGE_VALUE, 
 
 
 def test_public_names() -> None:
-    assert set(tallystick.__all__) == {"outgoing_baggage", "scope"}
+    assert set(tallystick.__all__) == {"Client", "outgoing_baggage", "scope"}
 
 
 def test_names_on_the_wire() -> None:
