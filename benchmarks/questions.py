@@ -73,14 +73,14 @@ def main() -> None:
             "spend by feature and day, 30 days": spend(["feature", "day"], since, until),
             "spend by model, 30 days": spend(["model"], since, until),
             "p95 time to first token by model, 30 days": "SELECT request_model, quantileTDigest(0.95)(ttft_ms) FROM charges GROUP BY request_model",
-            "budgets: each customer, this month": f"SELECT customer, sum(cost_usd) FROM charges WHERE {days} GROUP BY customer",
-            "budgets: every value of customer, feature, agent, team, this month": "SELECT [customer], sum(cost_usd) FROM charges "
-            f"WHERE {days} GROUP BY customer UNION ALL SELECT [feature, agent, team], sum(cost_usd) FROM charges WHERE {days} GROUP BY feature, agent, team",
+            "budgets: each customer, this month": f"SELECT customer, sum(cost_usd) FROM ledger WHERE {days} GROUP BY customer",
+            "budgets: every value of customer, feature, agent, team, this month": "SELECT [customer], sum(cost_usd) FROM ledger "
+            f"WHERE {days} GROUP BY customer UNION ALL SELECT [feature, agent, team], sum(cost_usd) FROM ledger WHERE {days} GROUP BY feature, agent, team",
         }
         for name, question in questions.items():
             text, params = (question, {}) if isinstance(question, str) else question
             with store.reader(None, READER_SETTINGS) as reader:
-                # Alerts ask by themselves: what they ask isn't a user's, and needn't be checked.
+                # Alerts ask the table by themselves: what they ask isn't a user's, and needn't be checked.
                 ask = reader.query if name.startswith("budgets") else partial(run, reader)
                 ask(text, params)
                 times = []
