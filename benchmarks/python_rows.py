@@ -139,9 +139,9 @@ class Resource:
 
 
 class PythonRows:
-    """As ingest.writer.Writer."""
+    """As ingest.writer.Writer. voiding: nothing corrects the ledger here."""
 
-    def __init__(self, client, book: PriceBook) -> None:
+    def __init__(self, client, book: PriceBook, voiding: object = None) -> None:
         self.client, self.book = client, book
         self.sources, self.prices, self.new_prices = {}, {}, []
         self.scopes = defaultdict(set)
