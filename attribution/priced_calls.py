@@ -1,11 +1,10 @@
-"""Calls of a period under a price book: the SQL that repricing and what-if have in common."""
+"""Calls of a period under a price book: the SQL of repricing, and of what has no price any more."""
 
 import re
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Final
 
-from tallystick.attribution.sql_files import fill
+from tallystick.attribution.sql_files import fill, shared
 from tallystick.schema.dialects import quote
 
 COLUMNS: Final = (
@@ -61,13 +60,9 @@ def priced_calls(book: str, condition: str, *, corrected: bool = True) -> str:
     return fill(
         "priced_calls",
         held=fill("held_corrected" if corrected else "held_as_entered", columns=", ".join(COLUMNS), condition=condition),
-        cost=_shared("cost"),
-        join=_shared("cost_join").replace("{book:String}", quote(book)),
+        cost=shared("cost"),
+        join=shared("cost_join").replace("{book:String}", quote(book)),
     )
-
-
-def _shared(name: str) -> str:
-    return files("tallystick.schema").joinpath(f"sql/{name}.sql").read_text(encoding="utf-8")
 
 
 def _matching(character: str) -> str:

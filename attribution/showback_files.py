@@ -1,6 +1,5 @@
 """Statements as files: HTML to read and print, CSV for a spreadsheet, JSON for programs."""
 
-import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 import jinja2
 
-from tallystick.attribution.csv_cells import safe_cell
+from tallystick.attribution.csv_cells import safe_cell, write_csv
 from tallystick.attribution.showback import Figures, Statement, Table
 
 _COLUMNS: Final = (
@@ -33,11 +32,8 @@ def html(statement: Statement) -> str:
 def as_csv(statement: Statement) -> str:
     """A row a line of a section. The amounts of its rows `line` and `rounding` sum to that of its row `total`."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_COLUMNS)
     head = [statement.number, safe_cell(_who(statement)), statement.period.name, _as_of(statement)]
-    for row in _lines(statement):
-        writer.writerow([*head, *row, statement.terms.currency])
+    write_csv(out, [_COLUMNS, *([*head, *row, statement.terms.currency] for row in _lines(statement))])
     return out.getvalue()
 
 

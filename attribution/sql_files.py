@@ -1,22 +1,29 @@
-"""SQL of attribution/queries, filled and run."""
+"""Statements that stand in files: read, filled and run."""
 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-_QUERIES: Final = Path(__file__).parent / "queries"
-
 
 def fill(name: str, /, **parts: str) -> str:
     """A statement of attribution/queries with its {{…}} filled."""
-    lines = (_QUERIES / f"{name}.sql").read_text(encoding="utf-8").splitlines()
-    # What explains a statement names its parts, too.
-    return filled("\n".join(line for line in lines if not line.lstrip().startswith("--")), parts)
+    return filled(statement(name), parts)
+
+
+def statement(name: str, folder: str = "attribution/queries") -> str:
+    """A file of SQL without what explains it, which may name the parts that are to be filled."""
+    text = files("tallystick").joinpath(f"{folder}/{name}.sql").read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+
+
+def shared(name: str) -> str:
+    """A statement of schema/sql, without what explains it."""
+    return statement(name, "schema/sql")
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:

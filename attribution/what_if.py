@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from genai_prices.data import providers
@@ -20,12 +18,12 @@ from tallystick.attribution.prices import PriceBook, PriceRow
 from tallystick.attribution.prices_file import Discount, UserPrices
 from tallystick.attribution.prices_names import collapsed, provider_id, undated
 from tallystick.attribution.spend import Ask, expression, period, quoted
+from tallystick.attribution.sql_files import shared, statement
 from tallystick.schema.models import Seen
 
 MOST_MODELS: Final = 2_000
 """Models as spans name them, in one question: each takes up to 2 ms to price."""
 
-_QUERIES: Final = Path(__file__).parent / "queries"
 _COUNTS: Final = (
     "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens",
     "audio_input_tokens", "audio_output_tokens", "image_input_tokens",
@@ -93,7 +91,7 @@ def what_if(ask: Ask, variant: Variant, question: Question) -> Answer:
     """Raises BadVariant, UnknownDimension, and what `ask` raises."""
     params: dict[str, Any] = {"limit": MOST_MODELS + 1}
     conditions = _conditions(question, params)
-    called = ask(_sql("models_called").replace("/*conditions*/", conditions), params)
+    called = ask(statement("models_called").replace("/*conditions*/", conditions), params)
     if len(called) > MOST_MODELS:
         raise BadVariant(
             f"more than {MOST_MODELS:,} models were called in this time, by the names that spans give them",
@@ -201,15 +199,15 @@ def _priced(question: Question, conditions: str, params: dict[str, Any]) -> str:
     ]
     columns = [f"{name} AS {quoted(dimension)}, " for name, dimension in zip(names, question.dimensions, strict=True)]
     return (
-        _sql("what_if")
+        statement("what_if")
         .replace("/*dimensions*/", "".join(columns))
         .replace("/*names*/", "".join(f"{name}, " for name in names))
         .replace("/*expressions*/", "".join(expressions))
         .replace("/*counts*/", ", ".join(f"sign * {name} AS {name}" for name in _COUNTS))
         .replace("/*order*/", ", ".join(names) or "1")
         .replace("/*conditions*/", conditions)
-        .replace("/*cost*/", _shared("cost"))
-        .replace("/*join*/", _shared("cost_join"))
+        .replace("/*cost*/", shared("cost"))
+        .replace("/*join*/", shared("cost_join"))
     )
 
 
@@ -231,18 +229,6 @@ def _as_json(rows: Iterable[PriceRow]) -> str:
             for row in rows
         ]
     )
-
-
-def _sql(name: str) -> str:
-    return _without_comments((_QUERIES / f"{name}.sql").read_text(encoding="utf-8"))
-
-
-def _shared(name: str) -> str:
-    return _without_comments(files("tallystick.schema").joinpath(f"sql/{name}.sql").read_text(encoding="utf-8"))
-
-
-def _without_comments(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
 
 
 def replacement(text: str) -> Replacement:

@@ -1,6 +1,5 @@
 """What is asked of the engine for a FOCUS file, and its answer as the file's bytes."""
 
-import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -8,11 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple, cast
 
+from tallystick.attribution.csv_cells import write_csv
 from tallystick.attribution.focus.columns import Column, columns
 from tallystick.attribution.moments import nanoseconds, utc_text
+from tallystick.attribution.sql_files import statement
 from tallystick.schema.models import Seen
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _params(question: Question) -> dict[str, Any]:
 
 def _header(described: list[Column]) -> bytes:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([column.name for column in described])
+    write_csv(line, [[column.name for column in described]])
     return line.getvalue().encode()
 
 
@@ -222,5 +222,4 @@ def _aware(text: str) -> datetime:
 
 
 def _sql(name: str) -> str:
-    text = files("tallystick.attribution").joinpath(f"focus/{name}.sql").read_text(encoding="utf-8")
-    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    return statement(name, "attribution/focus")

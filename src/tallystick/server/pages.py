@@ -1,7 +1,6 @@
 """What answers over the ledger have in common: the question's terms, pages, entity tags and CSV."""
 
 import base64
-import csv
 import hashlib
 import io
 import json
@@ -15,7 +14,7 @@ from urllib.parse import urlencode
 from fastapi import Header, Query, Request, Response
 from pydantic import BaseModel
 
-from tallystick.attribution.csv_cells import safe_cell
+from tallystick.attribution.csv_cells import safe_cell, write_csv
 from tallystick.attribution.moments import end_of_day, moment
 from tallystick.attribution.spend import UnknownDimension, check_dimension
 from tallystick.ingest.payload import PayloadError
@@ -201,9 +200,7 @@ class Table:
 
     def csv(self) -> str:
         out = io.StringIO()
-        lines = csv.writer(out, lineterminator="\n")
-        lines.writerow([safe_cell(column) for column in self._columns])
-        lines.writerows([_cell(value) for value in row] for row in self._rows)
+        write_csv(out, [map(safe_cell, self._columns), *(map(_cell, row) for row in self._rows)])
         return out.getvalue()
 
 
