@@ -1,25 +1,28 @@
 """Anthropic's protocol: body and server-sent events of messages."""
 
-from collections.abc import Iterator
-from typing import Any
+import re
+from typing import Any, Final
 
-from tallystick.testing.openai_protocol import WORDS
+from tallystick.testing.protocol import WORDS, Event, Events, Json, Operation
 from tallystick.testing.truth import ServedCall, Usage
 
-Json = dict[str, Any]
+USAGES: Final = {
+    "": Usage(input=100, output=42),
+    "cached": Usage(input=100, output=42, cache_read=2000),
+    "cw": Usage(input=100, output=42, cache_read=1500, cache_write_5m=500, cache_write_1h=200),
+    "reason": Usage(input=100, output=442, reasoning=400),
+}
 
 
-def message(call: ServedCall, usage: Usage) -> Json:
+def message(call: ServedCall, usage: Usage, body: Json) -> Json:
     content: list[Json] = [{"type": "thinking", "thinking": "…", "signature": "s"}] if usage.reasoning else []
     return _message(call, [*content, {"type": "text", "text": "".join(WORDS)}], "end_turn", _usage(usage))
 
 
-def message_events(call: ServedCall, usage: Usage) -> Iterator[tuple[str | None, Json | str]]:
-    """(event name, data) of each server-sent event. As with the real one, the output count of the first is 1, a
-    placeholder, and the true one comes with `message_delta`.
-    """
+def message_events(call: ServedCall, usage: Usage, body: Json) -> Events:
+    """As with the real one, the output count of the first is 1, a placeholder, and the true one comes with `message_delta`."""
 
-    def event(name: str, **data: Any) -> tuple[str, Json]:
+    def event(name: str, **data: Any) -> Event:
         return name, {"type": name, **data}
 
     yield event("message_start", message=_message(call, [], None, {**_usage(usage), "output_tokens": 1}))
@@ -75,3 +78,18 @@ def _usage(usage: Usage) -> Json:
 
 def _details(usage: Usage) -> Json:
     return {"output_tokens_details": {"thinking_tokens": usage.reasoning}} if usage.reasoning else {}
+
+
+OPERATIONS: Final = (
+    Operation(
+        path=re.compile("/v1/messages"),
+        usages=USAGES,
+        answer=message,
+        error=error,
+        events=message_events,
+        is_token=lambda name, data: name == "content_block_delta",
+        is_last=lambda name, data: name == "message_stop",
+        response_id="msg_",
+        dated="-20260718",
+    ),
+)

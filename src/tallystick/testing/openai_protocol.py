@@ -1,17 +1,21 @@
 """OpenAI's protocol: bodies and server-sent events of chat completions, responses and embeddings."""
 
-from collections.abc import Iterator
-from typing import Any
+import re
+from typing import Any, Final
 
+from tallystick.testing.protocol import CREATED, WORDS, Event, Events, Json, Operation
 from tallystick.testing.truth import ServedCall, Usage
 
-Json = dict[str, Any]
+_USAGES: Final = {
+    "": Usage(input=1200, output=50),
+    "cached": Usage(input=176, output=50, cache_read=1024),
+    "cw": Usage(input=388, output=50, cache_read=512, cache_write_5m=300),
+    "reason": Usage(input=1200, output=450, reasoning=400),
+    "audio": Usage(input=1200, output=50, audio_input=200, audio_output=20),
+}
 
-WORDS = ("tick", " tock", " goes", " the", " tally")
-CREATED = 1_767_225_600  # 2026-01-01; a fixed answer makes runs comparable
 
-
-def chat(call: ServedCall, usage: Usage) -> Json:
+def chat(call: ServedCall, usage: Usage, body: Json) -> Json:
     return {
         "id": call.response_id,
         "object": "chat.completion",
@@ -31,8 +35,9 @@ def chat(call: ServedCall, usage: Usage) -> Json:
     }
 
 
-def chat_events(call: ServedCall, usage: Usage, include_usage: bool) -> Iterator[tuple[str | None, Json | str]]:
-    """(event name, data) of each server-sent event. The first has the role only, the last is `[DONE]`."""
+def chat_events(call: ServedCall, usage: Usage, body: Json) -> Events:
+    """The first has the role only, the last is `[DONE]`."""
+    include_usage = asks_for_usage(body)
 
     def chunk(choices: list[Json], **more: Any) -> Json:
         return {
@@ -58,14 +63,14 @@ def chat_events(call: ServedCall, usage: Usage, include_usage: bool) -> Iterator
     yield None, "[DONE]"
 
 
-def response(call: ServedCall, usage: Usage) -> Json:
+def response(call: ServedCall, usage: Usage, body: Json) -> Json:
     return _response(call, "completed", [_message("completed", [_text("".join(WORDS))])], _response_usage(usage))
 
 
-def response_events(call: ServedCall, usage: Usage) -> Iterator[tuple[str | None, Json | str]]:
+def response_events(call: ServedCall, usage: Usage, body: Json) -> Events:
     number = 0
 
-    def event(name: str, **data: Any) -> tuple[str, Json]:
+    def event(name: str, **data: Any) -> Event:
         nonlocal number
         number += 1
         return name, {"type": name, "sequence_number": number - 1, **data}
@@ -81,10 +86,12 @@ def response_events(call: ServedCall, usage: Usage) -> Iterator[tuple[str | None
     yield event("response.output_text.done", **place, text=text, logprobs=[])
     yield event("response.content_part.done", **place, part=_text(text))
     yield event("response.output_item.done", output_index=0, item=_message("completed", [_text(text)]))
-    yield event("response.completed", response=response(call, usage))
+    yield event("response.completed", response=response(call, usage, body))
 
 
-def embeddings(call: ServedCall, usage: Usage, inputs: int) -> Json:
+def embeddings(call: ServedCall, usage: Usage, body: Json) -> Json:
+    given = body.get("input")
+    inputs = len(given) if isinstance(given, list) else 1
     return {
         "object": "list",
         "model": call.response_model,
@@ -96,6 +103,15 @@ def embeddings(call: ServedCall, usage: Usage, inputs: int) -> Json:
 def error(status: int) -> Json:
     kind = "rate_limit_exceeded" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
     return {"error": {"message": f"asked for {status}", "type": kind, "param": None, "code": kind}}
+
+
+def asks_for_usage(body: Json) -> bool:
+    """Chat completions tell the usage of a stream only where they are asked to."""
+    return bool((body.get("stream_options") or {}).get("include_usage"))
+
+
+def _is_chat_token(name: str | None, data: Any) -> bool:
+    return not isinstance(data, str) and any(choice["delta"].get("content") for choice in data["choices"])
 
 
 def _message(status: str, content: list[Json]) -> Json:
@@ -155,3 +171,37 @@ def _response_usage(usage: Usage) -> Json:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.input_total + usage.output,
     }
+
+
+OPERATIONS: Final = (
+    Operation(
+        path=re.compile("/v1/chat/completions"),
+        usages=_USAGES,
+        answer=chat,
+        error=error,
+        events=chat_events,
+        is_token=_is_chat_token,
+        is_last=lambda name, data: bool(data == "[DONE]"),
+        tells_usage=asks_for_usage,
+        response_id="chatcmpl-",
+        dated="-2026-07-18",
+    ),
+    Operation(
+        path=re.compile("/v1/responses"),
+        usages=_USAGES,
+        answer=response,
+        error=error,
+        events=response_events,
+        is_token=lambda name, data: name == "response.output_text.delta",
+        is_last=lambda name, data: name == "response.completed",
+        response_id="resp_",
+        dated="-2026-07-18",
+    ),
+    Operation(
+        path=re.compile("/v1/embeddings"),
+        usages={"": Usage(input=8, output=0)},
+        answer=embeddings,
+        error=error,
+        response_id="emb_",
+    ),
+)

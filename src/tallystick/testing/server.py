@@ -5,16 +5,19 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
+from urllib.parse import unquote
 
 from tallystick.testing import anthropic_protocol, openai_protocol
-from tallystick.testing.truth import PATHS, USAGE_HEADER, Behaviour, ServedCall, behaviour
+from tallystick.testing.protocol import Json, Operation
+from tallystick.testing.truth import USAGE_HEADER, Behaviour, ServedCall, behaviour
 
 Clock = Callable[[], int]
-Events = Iterator[tuple[str | None, dict[str, Any] | str]]
+
+OPERATIONS: Final = (*openai_protocol.OPERATIONS, *anthropic_protocol.OPERATIONS)
 
 SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "cookie"})
 
@@ -82,19 +85,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent: what was served is in `calls`."""
 
     def do_POST(self) -> None:
-        path = self.path.partition("?")[0]
+        path = unquote(self.path.partition("?")[0])
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
-        if path not in PATHS:
-            self._error(path, 404)
+        found = next(((one, match) for one in OPERATIONS if (match := one.path.fullmatch(path))), None)
+        if found is None:
+            self._error(OPERATIONS[0], 404)
             return
+        operation, match = found
         try:
             body = json.loads(raw)
-            model = str(body["model"])
-            wanted = behaviour(path, model, self.headers.get(USAGE_HEADER))
+            model = match.groupdict().get("model") or str(body["model"])
+            wanted = behaviour(operation.usages, model, self.headers.get(USAGE_HEADER))
         except (ValueError, KeyError, TypeError):
-            self._error(path, 400)
+            self._error(operation, 400)
             return
-        call = self._call(path, model, bool(body.get("stream")), wanted)
+        call = self._call(operation, path, model, operation.streamed(body), wanted)
         self.provider.calls.append(call)
         if wanted.failure == "hang":
             self.provider.closing.wait()
@@ -102,26 +107,20 @@ class _Handler(BaseHTTPRequestHandler):
         elif wanted.failure is not None:
             call.status = int(wanted.failure)
             self._end(call)
-            self._error(path, call.status)
-        elif call.streamed and path != "/v1/embeddings":
-            self._stream(call, _events(call, wanted, body), wanted.slow, _tells_usage(path, body))
+            self._error(operation, call.status)
+        elif call.streamed:
+            self._stream(operation, call, wanted, body)
         else:
             call.status, call.usage_sent = 200, True
             self._end(call)
-            self._json(200, _answer(call, wanted, body))
+            self._json(200, operation.answer(call, wanted.usage, body))
 
-    def _call(self, path: str, model: str, streamed: bool, wanted: Behaviour) -> ServedCall:
-        prefix, day = {
-            "/v1/chat/completions": ("chatcmpl-", "-2026-07-18"),
-            "/v1/responses": ("resp_", "-2026-07-18"),
-            "/v1/embeddings": ("emb_", ""),
-            "/v1/messages": ("msg_", "-20260718"),
-        }[path]
+    def _call(self, operation: Operation, path: str, model: str, streamed: bool, wanted: Behaviour) -> ServedCall:
         return ServedCall(
             path=path,
             request_model=model,
-            response_model=model + day,
-            response_id=prefix + uuid.uuid4().hex[:16],
+            response_model=model + operation.dated,
+            response_id=operation.response_id + uuid.uuid4().hex[:16],
             streamed=streamed,
             usage=None if wanted.failure else wanted.usage,
             headers={k.lower(): v for k, v in self.headers.items() if k.lower() not in SECRET_HEADERS},
@@ -131,15 +130,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _end(self, call: ServedCall) -> None:
         call.ended_ns = self.provider.clock()
 
-    def _error(self, path: str, status: int) -> None:
-        protocol = anthropic_protocol if path == "/v1/messages" else openai_protocol
-        self._json(status, protocol.error(status))
+    def _error(self, operation: Operation, status: int) -> None:
+        self._json(status, operation.error(status), operation.error_headers(status))
 
-    def _json(self, status: int, body: dict[str, Any]) -> None:
+    def _json(self, status: int, body: Json, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         raw = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(raw)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self._identify()
         self.end_headers()
         self.wfile.write(raw)
@@ -148,69 +148,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("request-id", "req_1")
         self.send_header("x-request-id", "req_1")
 
-    def _stream(self, call: ServedCall, events: Events, slow: bool, tells_usage: bool) -> None:
+    def _stream(self, operation: Operation, call: ServedCall, wanted: Behaviour, body: Json) -> None:
+        assert operation.events is not None
         provider = self.provider
-        extra_s = 0.1 if slow else 0.0
+        extra_s = 0.1 if wanted.slow else 0.0
         call.status = 200
         try:
             self.send_response(200)
-            self.send_header("content-type", "text/event-stream")
+            self.send_header("content-type", operation.media_type)
             self.send_header("transfer-encoding", "chunked")
             self._identify()
             self.end_headers()
-            for name, data in events:
-                if _is_token(name, data):
+            for name, data in operation.events(call, wanted.usage, body):
+                if operation.is_token(name, data):
                     first = call.first_token_ns is None
                     time.sleep((provider.first_token_s if first else provider.between_tokens_s) + extra_s)
                     if first:
                         call.first_token_ns = provider.clock()
-                elif _is_last(name, data):
-                    call.usage_sent = tells_usage
+                elif operation.is_last(name, data):
+                    call.usage_sent = operation.tells_usage(body)
                     self._end(call)
-                text = data if isinstance(data, str) else json.dumps(data)
-                self._chunk((f"event: {name}\n" if name else "") + f"data: {text}\n\n")
-            self._chunk("")
+                self._chunk(operation.frame(name, data))
+            self._chunk(b"")
         except (BrokenPipeError, ConnectionResetError):
             call.cut_short, call.usage_sent = True, False
             self._end(call)
             self.close_connection = True
 
-    def _chunk(self, text: str) -> None:
-        raw = text.encode()
+    def _chunk(self, raw: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(raw), raw))
-
-
-def _answer(call: ServedCall, wanted: Behaviour, body: dict[str, Any]) -> dict[str, Any]:
-    if call.path == "/v1/chat/completions":
-        return openai_protocol.chat(call, wanted.usage)
-    if call.path == "/v1/responses":
-        return openai_protocol.response(call, wanted.usage)
-    if call.path == "/v1/embeddings":
-        inputs = body.get("input")
-        return openai_protocol.embeddings(call, wanted.usage, len(inputs) if isinstance(inputs, list) else 1)
-    return anthropic_protocol.message(call, wanted.usage)
-
-
-def _events(call: ServedCall, wanted: Behaviour, body: dict[str, Any]) -> Events:
-    if call.path == "/v1/chat/completions":
-        return openai_protocol.chat_events(call, wanted.usage, _tells_usage(call.path, body))
-    if call.path == "/v1/responses":
-        return openai_protocol.response_events(call, wanted.usage)
-    return anthropic_protocol.message_events(call, wanted.usage)
-
-
-def _tells_usage(path: str, body: dict[str, Any]) -> bool:
-    """Chat completions tell the usage of a stream only where they are asked to."""
-    return path != "/v1/chat/completions" or bool((body.get("stream_options") or {}).get("include_usage"))
-
-
-def _is_token(name: str | None, data: dict[str, Any] | str) -> bool:
-    if isinstance(data, str):
-        return False
-    if name is None:
-        return any(choice["delta"].get("content") for choice in data["choices"])
-    return name in ("content_block_delta", "response.output_text.delta")
-
-
-def _is_last(name: str | None, data: dict[str, Any] | str) -> bool:
-    return data == "[DONE]" or name in ("message_stop", "response.completed")

@@ -74,37 +74,11 @@ class ServedCall:
     """The client went away before the end."""
 
 
-_OPENAI: Final = {
-    "": Usage(input=1200, output=50),
-    "cached": Usage(input=176, output=50, cache_read=1024),
-    "cw": Usage(input=388, output=50, cache_read=512, cache_write_5m=300),
-    "reason": Usage(input=1200, output=450, reasoning=400),
-    "audio": Usage(input=1200, output=50, audio_input=200, audio_output=20),
-}
-_ANTHROPIC: Final = {
-    "": Usage(input=100, output=42),
-    "cached": Usage(input=100, output=42, cache_read=2000),
-    "cw": Usage(input=100, output=42, cache_read=1500, cache_write_5m=500, cache_write_1h=200),
-    "reason": Usage(input=100, output=442, reasoning=400),
-}
-_EMBEDDINGS: Final = {"": Usage(input=8, output=0)}
-
-_BY_PATH: Final[Mapping[str, Mapping[str, Usage]]] = {
-    "/v1/chat/completions": _OPENAI,
-    "/v1/responses": _OPENAI,
-    "/v1/embeddings": _EMBEDDINGS,
-    "/v1/messages": _ANTHROPIC,
-}
-
-PATHS: Final = tuple(_BY_PATH)
-
-
-def behaviour(path: str, model: str, usage_header: str | None) -> Behaviour:
-    """What the dash-separated words of a model's name ask for, as in `gpt-lab-cached`: `cached`, `cw`, `reason`, `audio`
-    for usage, `slow` for time between chunks, `429`, `500`, `hang` for failure. ValueError for a bad header.
+def behaviour(usages: Mapping[str, Usage], model: str, usage_header: str | None) -> Behaviour:
+    """What the dash-separated words of a model's name ask for, as in `gpt-lab-cached`: those of `usages`, `slow` for
+    time between chunks, `429`, `500`, `hang` for failure. ValueError for a bad header.
     """
     words = model.split("-")
-    usages = _BY_PATH[path]
     usage = next((usages[word] for word in words if word in usages), usages[""])
     failure: Failure | None = "429" if "429" in words else "500" if "500" in words else "hang" if "hang" in words else None
     return Behaviour(_given(usage_header) if usage_header else usage, failure, "slow" in words)
