@@ -1,20 +1,16 @@
 """Who a model call is for: `scope`, kept in the OpenTelemetry context of the running task or thread."""
 
-import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import wraps
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar, cast
+from typing import Final, Self, cast
 from urllib.parse import quote
 
 from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
 
+from tallystick.collectors.around import Around
 from tallystick.collectors.failures import contained
 from tallystick.schema import names
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _KEY: Final = create_key("tallystick.scope")
 
@@ -32,7 +28,7 @@ class _Frame:
     outer: "_Frame | None"
 
 
-class scope:
+class scope(Around):
     """Says for whom the model calls inside are made: a context manager and a decorator, sync and async.
 
     Nested scopes merge: what the inner one sets wins, the rest is inherited. `None` sets nothing. Other keywords are
@@ -75,90 +71,6 @@ class scope:
         frame = cast(_Frame | None, current.get(_KEY))
         if frame is not None and frame.owner is self:
             attach(set_value(_KEY, frame.outer, current))
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, traceback)
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """`function` with this scope around each call; the kind of function (async, generator) is kept."""
-        if inspect.isasyncgenfunction(function):
-            around = self._around_async_generator
-        elif inspect.isgeneratorfunction(function):
-            around = self._around_generator
-        elif inspect.iscoroutinefunction(function):
-            around = self._around_coroutine
-        else:
-            around = self._around_function
-        return cast(Callable[P, R], around(function))
-
-    def _around_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def decorated(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return decorated
-
-    def _around_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        async def decorated(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return await function(*args, **kwargs)
-
-        return decorated
-
-    def _around_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def decorated(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            return (yield from _ScopedSteps(self, function(*args, **kwargs)))
-
-        return decorated
-
-    def _around_async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        async def decorated(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-            step = generator.asend(None)
-            try:
-                while True:
-                    with self:
-                        item = await step
-                    try:
-                        sent = yield item
-                    except GeneratorExit:
-                        raise
-                    except BaseException as error:
-                        step = generator.athrow(error)
-                    else:
-                        step = generator.asend(sent)
-            except StopAsyncIteration:
-                return
-            finally:
-                with self:
-                    await generator.aclose()
-
-        return decorated
-
-
-class _ScopedSteps(Generator[Any, Any, Any]):
-    """A generator that runs each step of another in a scope. `close` comes from the base class, by way of `throw`."""
-
-    def __init__(self, around: scope, generator: Generator[Any, Any, Any]) -> None:
-        self._around = around
-        self._generator = generator
-
-    def send(self, value: Any, /) -> Any:
-        with self._around:
-            return self._generator.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        with self._around:
-            return self._generator.throw(*error)
 
 
 def is_attribution(name: str) -> bool:
