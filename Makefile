@@ -3,10 +3,10 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs clean
+.PHONY: help setup demo test lint bench docs clients clients-lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.installed  ## make .venv with everything in it (done again only when pyproject.toml changes)
 
@@ -38,6 +38,12 @@ docs: setup  ## write the parts of docs/ that are made from the code
 	$(PY) -m tallystick.data_dictionary docs/charges.md
 	$(PY) -m tallystick.question_docs docs/questions.md
 	$(PY) -m tallystick.focus_docs docs/focus.md
+
+clients: setup  ## write docs/clients.md: every client, run against a real server
+	cd tests && ../$(PY) -m clients.page
+
+clients-lock: setup  ## resolve the environments of the clients anew
+	cd tests && ../$(PY) -m clients.environment
 
 clean:  ## remove caches and builds; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
