@@ -52,6 +52,8 @@ class Operation:
     """What response ids begin with."""
     dated: str = ""
     """What is added to the model's name in the answer."""
+    headers: Callable[[ServedCall, Usage], Mapping[str, str]] = lambda call, usage: {}
+    """Of an answer, further ones."""
     error_headers: Callable[[int], Mapping[str, str]] = lambda status: {}
 
     def streamed(self, body: Json) -> bool:

@@ -11,21 +11,37 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote
 
-from tallystick.testing import anthropic_protocol, openai_protocol
+from tallystick.testing import (
+    anthropic_protocol,
+    bedrock_protocol,
+    cohere_protocol,
+    google_protocol,
+    mistral_protocol,
+    openai_protocol,
+)
 from tallystick.testing.protocol import Json, Operation
 from tallystick.testing.truth import USAGE_HEADER, Behaviour, ServedCall, behaviour
 
 Clock = Callable[[], int]
 
-OPERATIONS: Final = (*openai_protocol.OPERATIONS, *anthropic_protocol.OPERATIONS)
+OPERATIONS: Final = (
+    *openai_protocol.OPERATIONS,
+    *anthropic_protocol.OPERATIONS,
+    *google_protocol.OPERATIONS,
+    *bedrock_protocol.OPERATIONS,
+    *mistral_protocol.OPERATIONS,
+    *cohere_protocol.OPERATIONS,
+)
+"""All that the server speaks. A request is the first's whose path matches."""
 
-SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "cookie"})
+SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token", "cookie"})
 
 
 class ProviderServer:
-    """OpenAI's `/v1/chat/completions`, `/v1/responses`, `/v1/embeddings` and Anthropic's `/v1/messages`, on loopback.
+    """OpenAI's `/v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, Anthropic's `/v1/messages`, Google's `generateContent`,
+    Bedrock's Converse and InvokeModel, Mistral's and Cohere's chat, with embeddings and streams, on loopback.
 
-    A context manager. `url` is the base URL for an Anthropic client, `openai_url` for an OpenAI client; any key does.
+    A context manager. `url` is the base URL of the clients, `openai_url` and `mistral_url` of those two; any key does.
     `calls` has one `ServedCall` for each request, in order of arrival. What a call uses and whether it fails is asked
     for by the name of its model (`truth.behaviour`) or the header `x-tallystick-usage`. Prompts aren't kept.
     """
@@ -47,6 +63,10 @@ class ProviderServer:
     @property
     def openai_url(self) -> str:
         return f"{self.url}/v1"
+
+    @property
+    def mistral_url(self) -> str:
+        return f"{self.url}/mistral"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -113,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             call.status, call.usage_sent = 200, True
             self._end(call)
-            self._json(200, operation.answer(call, wanted.usage, body))
+            self._json(200, operation.answer(call, wanted.usage, body), operation.headers(call, wanted.usage))
 
     def _call(self, operation: Operation, path: str, model: str, streamed: bool, wanted: Behaviour) -> ServedCall:
         return ServedCall(
@@ -157,18 +177,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("content-type", operation.media_type)
             self.send_header("transfer-encoding", "chunked")
+            for name, value in operation.headers(call, wanted.usage).items():
+                self.send_header(name, value)
             self._identify()
             self.end_headers()
-            for name, data in operation.events(call, wanted.usage, body):
-                if operation.is_token(name, data):
+            for event, data in operation.events(call, wanted.usage, body):
+                if operation.is_token(event, data):
                     first = call.first_token_ns is None
                     time.sleep((provider.first_token_s if first else provider.between_tokens_s) + extra_s)
                     if first:
                         call.first_token_ns = provider.clock()
-                elif operation.is_last(name, data):
+                if operation.is_last(event, data):
                     call.usage_sent = operation.tells_usage(body)
                     self._end(call)
-                self._chunk(operation.frame(name, data))
+                self._chunk(operation.frame(event, data))
             self._chunk(b"")
         except (BrokenPipeError, ConnectionResetError):
             call.cut_short, call.usage_sent = True, False
