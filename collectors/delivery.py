@@ -53,7 +53,7 @@ class Delivery:
             self._exporter.export(batch)
         except Exception as error:
             self.error = type(error).__name__
-            return Outcome.REFUSED
+            return Outcome.UNENCODABLE
         if session.status is not None and 200 <= session.status < 300:
             self.rejected += _rejected(session.body)
             self.error = ""
@@ -65,7 +65,7 @@ class Delivery:
             self.error = session.error
             return Outcome.KEEP
         self.error = "not encodable"
-        return Outcome.REFUSED
+        return Outcome.UNENCODABLE
 
     def close(self) -> None:
         """Interrupts the retries of a `send` in another thread."""
@@ -105,4 +105,5 @@ def _rejected(body: bytes) -> int:
 
 
 def _of_other_threads(record: logging.LogRecord) -> bool:
-    return record.threadName != THREAD_NAME
+    # Kafka's client has threads of its own, which bear the name, too.
+    return THREAD_NAME not in (record.threadName or "")

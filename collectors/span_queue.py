@@ -3,8 +3,8 @@
 import os
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -12,7 +12,9 @@ from typing import Final, Protocol
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 
-from tallystick.collectors.failures import report, warn_once
+from tallystick.collectors.content import Outgoing, outgoing
+from tallystick.collectors.failures import contained, report, warn_once
+from tallystick.collectors.losses import Loss, stamp, summary
 from tallystick.collectors.settings import Settings
 
 THREAD_NAME: Final = "tallystick-export"
@@ -30,6 +32,7 @@ class Outcome(Enum):
 
     STORED = "acknowledged"
     REFUSED = "not acceptable: don't send it again as it is"
+    UNENCODABLE = "can't be made into bytes: don't send it again as it is"
     KEEP = "server not reachable or not ready: send it again later"
 
 
@@ -41,7 +44,10 @@ class Sender(Protocol):
     error: str
     """Why the last batch wasn't stored, empty if it was: an HTTP status or the name of an exception, never content."""
 
-    def send(self, batch: Sequence[ReadableSpan]) -> Outcome: ...
+    def send(self, batch: Sequence[ReadableSpan]) -> Outcome:
+        """Blocks, raises nothing. STORED only once the other side has said so."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -51,10 +57,14 @@ class Counts:
 
     waiting: int
     exported: int
-    dropped: int
-    """Never stored: the queue was full, the server refused them, or the process ended first."""
+    lost: Mapping[Loss, int]
+    """Never stored, by reason; without zeros."""
     error: str
     """Why the last batch wasn't stored, empty if it was."""
+
+    @property
+    def dropped(self) -> int:
+        return sum(self.lost.values())
 
 
 class SpanQueue:
@@ -65,9 +75,16 @@ class SpanQueue:
     queue is full. The thread starts with the first span, so also in a forked child.
     """
 
-    def __init__(self, settings: Settings, connect: Callable[[], Sender]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connect: Callable[[], Sender],
+        prepare: Callable[[ReadableSpan], Outgoing] = outgoing,
+    ) -> None:
         self._settings = settings
         self._connect = connect
+        self._prepare = prepare
+        """Makes of an ended span the one that is sent, in the thread of the queue."""
         self._reset()
         if hasattr(os, "register_at_fork"):
             reset = weakref.WeakMethod(self._reset)
@@ -78,18 +95,23 @@ class SpanQueue:
         # Reentrant, because a span may be ended by the garbage collector, anywhere.
         self._changed = threading.Condition(threading.RLock())
         self._waiting: deque[ReadableSpan] = deque()
-        self._sending = 0
-        self._exported = self._dropped = self._failures = 0
+        self._prepared: deque[Outgoing] = deque()
+        self._preparing = self._sending = 0
+        self._exported = self._failures = 0
+        self._lost: Counter[Loss] = Counter()
+        self._id = os.urandom(8).hex()
+        self._batches = 0
         self._worker: threading.Thread | None = None
         self._sender: Sender | None = None
         self._stopping = False
+        self._why_stopped = Loss.SHUTDOWN
         self._flushing = 0
 
     def put(self, span: ReadableSpan) -> None:
         """Never blocks, never raises."""
         with self._changed:
-            if self._stopping or len(self._waiting) + self._sending >= self._settings.max_queue:
-                self._dropped += 1
+            if self._stopping or self._held() >= self._settings.max_queue:
+                self._lost[self._why_stopped if self._stopping else Loss.QUEUE_FULL] += 1
                 return
             self._waiting.append(span)
             if self._worker is None:
@@ -101,11 +123,14 @@ class SpanQueue:
         with self._changed:
             rejected = self._sender.rejected if self._sender else 0
             return Counts(
-                waiting=len(self._waiting) + self._sending,
+                waiting=self._held(),
                 exported=self._exported - rejected,
-                dropped=self._dropped + rejected,
+                lost=dict(self._lost + Counter({Loss.REFUSED: rejected})),
                 error=self._sender.error if self._sender else "",
             )
+
+    def _held(self) -> int:
+        return len(self._waiting) + self._preparing + len(self._prepared) + self._sending
 
     def flush(self, timeout_s: float) -> bool:
         """Waits until all that was put is stored; False where that failed once or took longer than `timeout_s`."""
@@ -116,10 +141,10 @@ class SpanQueue:
             self._changed.notify_all()
             failures = self._failures
             try:
-                self._changed.wait_for(lambda: not (self._waiting or self._sending) or self._failures > failures, timeout_s)
+                self._changed.wait_for(lambda: not self._held() or self._failures > failures, timeout_s)
             finally:
                 self._flushing -= 1
-            return not (self._waiting or self._sending)
+            return not self._held()
 
     def stop(self, timeout_s: float = EXIT_S) -> None:
         """Sends what is left, for `timeout_s` at most, and takes no more."""
@@ -131,15 +156,15 @@ class SpanQueue:
             worker.join(timeout_s)
             if worker.is_alive() and self._sender is not None:
                 self._sender.close()
-        if left := self.counts().waiting:
-            warn_once("unreachable", f"{left} spans weren't sent to {self._settings.server} before the end")
+        if lost := summary(self.counts()):
+            warn_once("lost", f"{lost} ({self._settings.server})")
 
     def _start(self) -> None:
         worker = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         try:
             worker.start()
         except RuntimeError:  # the interpreter is ending
-            self._dropped += len(self._waiting)
+            self._lost[Loss.SHUTDOWN] += len(self._waiting)
             self._waiting.clear()
             return
         self._worker = worker
@@ -154,43 +179,72 @@ class SpanQueue:
                 # Without a thread nothing can be sent: count instead of keeping.
                 with self._changed:
                     self._stopping = True
-                    self._dropped += len(self._waiting) + self._sending
+                    self._why_stopped = Loss.NO_SENDER
+                    self._lost[Loss.NO_SENDER] += self._held()
                     self._waiting.clear()
-                    self._sending = 0
+                    self._prepared.clear()
+                    self._preparing = self._sending = 0
                     self._changed.notify_all()
                 report("starting the export of spans", error)
 
-    def _next_batch(self) -> list[ReadableSpan]:
+    def _next_batch(self) -> list[Outgoing]:
         """The spans to send next; empty when the queue was stopped and is empty."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping)
-            self._changed.wait_for(
-                lambda: self._stopping or self._flushing or len(self._waiting) >= self._settings.max_batch,
-                self._settings.delay_s,
-            )
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.max_batch))]
-            self._sending = len(batch)
-            return batch
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._held() or self._stopping)
+                self._changed.wait_for(
+                    lambda: self._stopping or self._flushing or self._held() >= self._settings.max_batch,
+                    self._settings.delay_s,
+                )
+                if not self._held():
+                    return []
+            self._prepare_waiting(self._settings.max_batch)
+            with self._changed:
+                batch = [self._prepared.popleft() for _ in range(min(len(self._prepared), self._settings.max_batch))]
+                self._sending = len(batch)
+                counts = self.counts()
+            if batch:
+                self._batches += 1
+                stamp(batch, self._id, self._batches, counts)
+                return batch
 
-    def _deliver(self, sender: Sender, batch: list[ReadableSpan]) -> None:
+    def _prepare_waiting(self, most: int) -> None:
+        """Until `most` spans are prepared. What else is on an ended span, prompts perhaps, isn't held any longer."""
+        with self._changed:
+            ended = [self._waiting.popleft() for _ in range(min(len(self._waiting), most - len(self._prepared)))]
+            self._preparing = len(ended)
+        prepared: list[Outgoing] = []
+        for span in ended:
+            with contained("preparing a span"):
+                prepared.append(self._prepare(span))
+        with self._changed:
+            self._prepared.extend(prepared)
+            self._preparing = 0
+            if len(prepared) < len(ended):
+                self._lost[Loss.ENCODING] += len(ended) - len(prepared)
+                self._changed.notify_all()
+
+    def _deliver(self, sender: Sender, batch: Sequence[Outgoing]) -> None:
         """Until each span of `batch` is stored or dropped."""
         pause = FIRST_PAUSE_S
         while (outcome := sender.send(batch)) is Outcome.KEEP:
-            warn_once(
-                "unreachable",
-                f"spans can't be sent to {self._settings.server} ({sender.error}); up to {self._settings.max_queue} are kept",
-            )
             with self._changed:
                 self._failures += 1
                 self._changed.notify_all()
                 if self._stopping:
-                    self._dropped += len(batch)
+                    self._lost[Loss.SHUTDOWN] += len(batch)
                     self._sending -= len(batch)
                     return
+            warn_once(
+                "unreachable",
+                f"spans can't be sent to {self._settings.server} ({sender.error}); up to {self._settings.max_queue} are kept",
+            )
+            self._prepare_waiting(self._settings.max_queue)
+            with self._changed:
                 flushing = self._flushing
                 self._changed.wait_for(lambda f=flushing: self._stopping or self._flushing > f, pause)  # type: ignore[misc]
             pause = min(pause * 2, LONGEST_PAUSE_S)
-        if outcome is Outcome.REFUSED and len(batch) > 1:
+        if outcome is not Outcome.STORED and len(batch) > 1:
             # One bad span must not take the others with it.
             self._deliver(sender, batch[: len(batch) // 2])
             self._deliver(sender, batch[len(batch) // 2 :])
@@ -199,7 +253,10 @@ class SpanQueue:
             self._sending -= len(batch)
             if outcome is Outcome.STORED:
                 self._exported += len(batch)
-            else:
-                self._dropped += len(batch)
+            elif outcome is Outcome.REFUSED:
+                self._lost[Loss.REFUSED] += len(batch)
                 warn_once("refused", f"a span was refused by {self._settings.server} ({sender.error}) and dropped")
+            else:
+                self._lost[Loss.ENCODING] += len(batch)
+                warn_once("encoding", f"a span couldn't be encoded ({sender.error}) and was dropped")
             self._changed.notify_all()

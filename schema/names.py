@@ -30,3 +30,10 @@ MODEL_ATTRIBUTE_PREFIXES: Final = (
     "anthropic.",
 )
 """A span is a model span, and is exported, when the key of one of its attributes at its end starts with one of these."""
+
+COLLECTOR_ID: Final = "tallystick.collector.id"
+COLLECTOR_BATCH: Final = "tallystick.collector.batch"
+COLLECTOR_ENDED: Final = "tallystick.collector.ended"
+COLLECTOR_LOST: Final = "tallystick.collector.lost"
+"""On the resource of each batch that a collector sends: which process of it (16 hex digits, new in every fork), the number of the batch in
+that process from 1, and how many model spans had ended and were lost in it until then."""

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from tallystick.collectors import span_queue
 from tallystick.collectors.delivery import Delivery
+from tallystick.collectors.losses import Loss
 from tallystick.collectors.processor import ModelSpanProcessor
 from tallystick.collectors.settings import read
 from tallystick.collectors.span_queue import Counts, Outcome, SpanQueue
@@ -71,10 +72,10 @@ def test_a_full_queue_drops_the_newest_and_counts_them() -> None:
     assert server.asked.wait(10)
     for span in made[1:]:
         queue.put(span)
-    assert queue.counts() == Counts(waiting=10, exported=0, dropped=15, error="")
+    assert queue.counts() == Counts(waiting=10, exported=0, lost={Loss.QUEUE_FULL: 15}, error="")
     server.open.set()
     assert queue.flush(10)
-    assert queue.counts() == Counts(waiting=0, exported=10, dropped=15, error="")
+    assert queue.counts() == Counts(waiting=0, exported=10, lost={Loss.QUEUE_FULL: 15}, error="")
     assert [name for batch in server.batches for name in batch] == [str(number) for number in range(10)]
     assert max(map(len, server.batches)) <= 4
 
@@ -89,7 +90,7 @@ def test_a_batch_is_kept_until_the_server_is_back(monkeypatch: pytest.MonkeyPatc
         queue.put(span)
     while queue.counts().waiting:
         queue.flush(10)
-    assert queue.counts() == Counts(waiting=0, exported=3, dropped=0, error="")
+    assert queue.counts() == Counts(waiting=0, exported=3, lost={}, error="")
 
 
 def test_a_refused_span_takes_no_other_with_it() -> None:
@@ -113,7 +114,7 @@ def test_stop_sends_what_is_left_and_takes_no_more() -> None:
     queue.stop()
     queue.put(made[3])
     queue.stop()
-    assert queue.counts() == Counts(waiting=0, exported=3, dropped=1, error="")
+    assert queue.counts() == Counts(waiting=0, exported=3, lost={Loss.SHUTDOWN: 1}, error="")
 
 
 def test_stop_gives_up_on_a_server_that_hangs() -> None:
@@ -133,7 +134,7 @@ def test_flush_says_no_while_the_server_is_away() -> None:
     queue.put(spans(1)[0])
     assert not queue.flush(10)
     assert len(server.batches) <= 2, "the first failure is the answer, not the last in the time allowed"
-    assert queue.counts() == Counts(waiting=1, exported=0, dropped=0, error="told so")
+    assert queue.counts() == Counts(waiting=1, exported=0, lost={}, error="told so")
     queue.stop()
 
 
@@ -146,7 +147,7 @@ def test_a_sender_that_cannot_be_made_counts_instead_of_keeping() -> None:
     queue.put(made[0])
     queue.flush(10)
     queue.put(made[1])
-    assert queue.counts() == Counts(waiting=0, exported=0, dropped=2, error="")
+    assert queue.counts() == Counts(waiting=0, exported=0, lost={Loss.NO_SENDER: 2}, error="")
 
 
 def test_a_span_ended_while_the_queue_is_held_by_the_same_thread() -> None:
@@ -197,7 +198,7 @@ def test_a_server_that_is_not_ready_gets_the_spans_later(
     receiver.status = 200
     assert receiver.wait_for(spans=1)
     queue.stop()
-    assert queue.counts() == Counts(waiting=0, exported=1, dropped=0, error="")
+    assert queue.counts() == Counts(waiting=0, exported=1, lost={}, error="")
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 500])
@@ -206,10 +207,10 @@ def test_other_answers_are_no_success(receiver: SpanReceiver, status: int) -> No
     receiver.status = status
     queue.put(spans(1)[0])
     assert not queue.flush(10)
-    assert queue.counts() == Counts(waiting=1, exported=0, dropped=0, error=f"HTTP {status}")
+    assert queue.counts() == Counts(waiting=1, exported=0, lost={}, error=f"HTTP {status}")
     receiver.status = 200
     queue.stop()
-    assert queue.counts() == Counts(waiting=0, exported=1, dropped=0, error="")
+    assert queue.counts() == Counts(waiting=0, exported=1, lost={}, error="")
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -218,7 +219,7 @@ def test_a_refusal_is_final(receiver: SpanReceiver, status: int) -> None:
     receiver.status = status
     queue.put(spans(1)[0])
     queue.flush(10)
-    assert queue.counts() == Counts(waiting=0, exported=0, dropped=1, error=f"HTTP {status}")
+    assert queue.counts() == Counts(waiting=0, exported=0, lost={Loss.REFUSED: 1}, error=f"HTTP {status}")
 
 
 def test_a_span_that_cannot_be_encoded_is_dropped_alone(receiver: SpanReceiver, caplog: pytest.LogCaptureFixture) -> None:
