@@ -33,7 +33,7 @@ class ModelSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         try:
-            if span.context is not None and span.context.trace_flags.sampled and is_model_span(span.attributes or ()):
+            if is_model_span(span.attributes or ()):
                 self._queue.put(span)
         except Exception as error:
             report("taking a span", error)

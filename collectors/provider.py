@@ -9,6 +9,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider, sampling
 
 from tallystick.collectors.failures import contained, warn_once
+from tallystick.collectors.sampling import record_unsampled, record_unsampled_of
 
 
 class MadeProvider(TracerProvider):
@@ -28,6 +29,7 @@ class MadeProvider(TracerProvider):
     def make_way(self, successor: TracerProvider) -> None:
         successor.add_span_processor(self._ours)
         self._successor = successor
+        record_unsampled(successor, self._ours)
 
     @property
     def handed_over(self) -> bool:
@@ -36,8 +38,11 @@ class MadeProvider(TracerProvider):
     def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
         if self._successor is not None:
             return self._successor.get_tracer(*args, **kwargs)
+        own = super().get_tracer(*args, **kwargs)
+        with contained("recording what is sampled out"):
+            record_unsampled_of(own, self._ours)
         return _Tracer(
-            super().get_tracer(*args, **kwargs),
+            own,
             lambda: self._successor.get_tracer(*args, **kwargs) if self._successor is not None else None,
         )
 
@@ -91,6 +96,9 @@ def attach(processor: SpanProcessor, sampler_given: bool) -> str:
         warn_once("provider", f"no span processor can be added to {type(existing).__name__}: model calls aren't seen")
         return "unusable"
     add(processor)
+    if isinstance(existing, TracerProvider):
+        with contained("recording what is sampled out"):
+            record_unsampled(existing, processor)
     return "reused"
 
 
