@@ -1,22 +1,22 @@
 """Who a model call is for: `scope`, kept in the OpenTelemetry context of the running task or thread."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, cast
-from urllib.parse import quote
 
 from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
 
 from tallystick.collectors.around import Around
+from tallystick.collectors.carriers.baggage import MAX_ENTRIES, MAX_VALUE, Headers, header_in, is_attribution, merge, read
 from tallystick.collectors.failures import contained
 from tallystick.schema import names
 
 _KEY: Final = create_key("tallystick.scope")
 
-MAX_BAGGAGE_ENTRIES: Final = 64
-MAX_BAGGAGE_VALUE: Final = 256
-"""Incoming baggage is written by strangers: further entries are ignored, longer values cut (in characters)."""
+# Not in OpenTelemetry's context: an instrumentation that reads a request's headers puts a new one in place of the old.
+_arrived: Final[ContextVar[Mapping[str, str] | None]] = ContextVar("tallystick.arrived", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,7 @@ class scope(Around):
 
     Nested scopes merge: what the inner one sets wins, the rest is inherited. `None` sets nothing. Other keywords are
     free tags. A decorated generator or async generator has the scope while it runs, not between its steps.
-    Like every context variable, a scope reaches tasks started inside it and `asyncio.to_thread`, but not threads
-    started by hand, unless these run in `contextvars.copy_context()`.
+    A scope reaches tasks started inside it, and with `tallystick.auto` threads and jobs of a `ThreadPoolExecutor`.
     """
 
     __slots__ = ("_own",)
@@ -57,6 +56,14 @@ class scope(Around):
             # A lone surrogate can't be encoded, and would take the whole span with it.
             self._own = {key: str(value).encode(errors="replace").decode() for key, value in given.items() if value is not None}
 
+    @classmethod
+    def of(cls, headers: Headers | None) -> Self:
+        """The scope in the `baggage` header of a message or a request: of a Kafka record, `scope.of(record.headers)`."""
+        made = cls()
+        with contained("reading baggage"):
+            made._own = read(header_in(headers))
+        return made
+
     def __enter__(self) -> Self:
         current = get_current()
         outer = cast(_Frame | None, current.get(_KEY))
@@ -73,22 +80,46 @@ class scope(Around):
             attach(set_value(_KEY, frame.outer, current))
 
 
-def is_attribution(name: str) -> bool:
-    """Whether `name` may come in as baggage: one of the scope's keys or a tag, never the tenant."""
-    return name in names.SCOPE_KEYS or name.startswith(names.TAG_PREFIX)
+class arrived:
+    """For a block: what came with the request, message or thread that is being handled, in place of what came before.
+
+    Where a scope says otherwise, that counts: this is what strangers and rules say, a scope is what the code says.
+    """
+
+    __slots__ = ("_attributes", "_before")
+
+    def __init__(self, attributes: Mapping[str, str]) -> None:
+        self._attributes = attributes
+
+    def __enter__(self) -> Self:
+        self._before = _arrived.get()
+        _arrived.set(self._attributes)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        # In another context than it was entered in, there is nothing to leave.
+        if _arrived.get() is self._attributes:
+            _arrived.set(self._before)
+
+
+def anything_arrived() -> bool:
+    """Whether the running task or thread has attribution that came with something."""
+    return _arrived.get() is not None
 
 
 def attribution(context: Context | None = None) -> dict[str, str]:
     """Attribute name → value of whom a call in `context` (default: the current one) is for.
 
-    Incoming baggage with allow-listed names, overridden by the scope. Where `context` was made from scratch by the
-    caller and holds no scope, the scope of the running task counts.
+    Baggage of the context with allow-listed names, overridden by what arrived with a request (rules, baggage), overridden by the
+    scope. Where `context` was made from scratch by the caller and holds no scope, the scope of the running task counts.
     """
     from opentelemetry import baggage
 
-    found = {name: str(value)[:MAX_BAGGAGE_VALUE] for name, value in baggage.get_all(context).items() if is_attribution(name)}
-    if len(found) > MAX_BAGGAGE_ENTRIES:
-        found = dict(list(found.items())[:MAX_BAGGAGE_ENTRIES])
+    found = {name: str(value)[:MAX_VALUE] for name, value in baggage.get_all(context).items() if is_attribution(name)}
+    if len(found) > MAX_ENTRIES:
+        found = dict(list(found.items())[:MAX_ENTRIES])
+    if (came := _arrived.get()) is not None:
+        found.update(came)
     frame = cast(_Frame | None, get_value(_KEY, context) or get_value(_KEY))
     if frame is not None:
         found.update(frame.attributes)
@@ -96,8 +127,8 @@ def attribution(context: Context | None = None) -> dict[str, str]:
 
 
 def outgoing_baggage() -> str:
-    """The value of a W3C `baggage` header with the current attribution, for requests to services of your own.
+    """The value of a W3C `baggage` header with the current attribution, for what carries none by itself.
 
-    Nothing is sent by itself, so that no model provider gets it. Empty outside of a scope.
+    For services of your own: a model provider is nobody to be told. Empty outside of a scope.
     """
-    return ",".join(f"{quote(name)}={quote(value)}" for name, value in attribution().items())
+    return merge("", attribution())

@@ -12,7 +12,8 @@ from opentelemetry import baggage, context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
 import tallystick
-from tallystick.collectors.scope import MAX_BAGGAGE_ENTRIES, MAX_BAGGAGE_VALUE, attribution, outgoing_baggage
+from tallystick.collectors.carriers.baggage import MAX_ENTRIES, MAX_VALUE
+from tallystick.collectors.scope import attribution, outgoing_baggage
 
 
 def test_public_names() -> None:
@@ -225,8 +226,8 @@ def test_incoming_baggage_is_bounded() -> None:
     for number in range(1000):
         incoming = baggage.set_baggage(f"tallystick.tag.{number}", "x", incoming)
     found = attribution(incoming)
-    assert len(found) == MAX_BAGGAGE_ENTRIES
-    assert found["tallystick.customer"] == "x" * MAX_BAGGAGE_VALUE
+    assert len(found) == MAX_ENTRIES
+    assert found["tallystick.customer"] == "x" * MAX_VALUE
 
 
 def test_a_context_made_from_scratch_does_not_lose_the_scope() -> None:
