@@ -2,7 +2,6 @@
 
 import logging
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -11,17 +10,15 @@ STRICT: Final = "TALLYSTICK_STRICT"
 
 logger = logging.getLogger("tallystick")
 
-_reported: set[str] = set()
-_reported_lock = threading.Lock()
+_reported: dict[str, object] = {}
+"""What was logged → whose call it was. Without a lock, which a fork in another thread's hands would leave taken for good."""
 
 
 def warn_once(key: str, message: str) -> None:
     """Logs `message` as a warning, the first time in this process that it is called with `key`."""
-    with _reported_lock:
-        if key in _reported:
-            return
-        _reported.add(key)
-    logger.warning("tallystick: %s", message)
+    first = object()
+    if _reported.setdefault(key, first) is first:
+        logger.warning("tallystick: %s", message)
 
 
 def report(doing: str, error: Exception) -> None:
