@@ -1,10 +1,12 @@
 """The span processor: writes whom a call is for on spans that start, sends model spans that end."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from tallystick.collectors.calls.call import Call, current, of_span
 from tallystick.collectors.failures import report
 from tallystick.collectors.scope import attribution
 from tallystick.collectors.span_queue import SpanQueue
@@ -28,15 +30,25 @@ class ModelSpanProcessor(SpanProcessor):
             if found := attribution(parent_context):
                 given = span.attributes or {}
                 span.set_attributes({name: value for name, value in found.items() if name not in given})
+            if (call := current()) is not None:
+                call.link(span)
         except Exception as error:
             report("writing a scope on a span", error)
 
     def on_end(self, span: ReadableSpan) -> None:
         try:
             if is_model_span(span.attributes or ()):
-                self._queue.put(span)
+                call = of_span(span.context.span_id) if span.context is not None else None
+                if call is None:
+                    self._queue.put(span)
+                else:
+                    call.hold(partial(self._take, span, call))
         except Exception as error:
             report("taking a span", error)
+
+    def _take(self, span: ReadableSpan, call: Call) -> None:
+        call.end()
+        self._queue.put(span, call.merged_into)
 
     def shutdown(self) -> None:
         self._queue.stop()

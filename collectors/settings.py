@@ -27,6 +27,11 @@ VARIABLES: Final = (
     ),
     Variable("TALLYSTICK_KEY", "", "API key, sent as `Authorization: Bearer …`; never logged."),
     Variable("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "`gzip`, `deflate` or `none`; also `…_TRACES_COMPRESSION`."),
+    Variable(
+        "TALLYSTICK_STREAM_USAGE",
+        "count",
+        "Chat completions that are streamed without `include_usage`: `count` counts their tokens, `ask` asks the provider for them.",
+    ),
     Variable("OTEL_BSP_SCHEDULE_DELAY", "500", "Milliseconds for which an ended span waits for others at most."),
     Variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", "Spans in one request at most."),
     Variable("OTEL_BSP_MAX_QUEUE_SIZE", "4096", "Spans kept while the server is away; further ones are dropped and counted."),
@@ -53,6 +58,8 @@ class Settings:
     max_queue: int
     sampler_given: bool
     left_off: frozenset[str]
+    ask_usage: bool
+    """Whether streams ask for usage that the application didn't ask for."""
 
     @property
     def server(self) -> str:
@@ -78,7 +85,15 @@ def read(environ: Mapping[str, str]) -> Settings:
         left_off=frozenset(
             name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",") if name.strip()
         ),
+        ask_usage=_ask_usage(environ),
     )
+
+
+def _ask_usage(environ: Mapping[str, str]) -> bool:
+    given = environ.get("TALLYSTICK_STREAM_USAGE", "").strip().lower() or "count"
+    if given not in ("ask", "count"):
+        warn_once("TALLYSTICK_STREAM_USAGE", f"TALLYSTICK_STREAM_USAGE={given!r} is neither ask nor count; using count")
+    return given == "ask"
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:

@@ -27,6 +27,17 @@ EXIT_S: Final = 2.0
 """How long the end of the process is held up at most for what is left to send."""
 
 
+Completion = Callable[[ReadableSpan], ReadableSpan]
+
+
+def completed(span: ReadableSpan, completion: Completion | None) -> ReadableSpan:
+    """`span` with what `completion` adds, as it is where that fails."""
+    if completion is not None:
+        with contained("completing a span"):
+            return completion(span)
+    return span
+
+
 class Outcome(Enum):
     """What became of a batch, named for what to do with it."""
 
@@ -94,7 +105,7 @@ class SpanQueue:
         # In a forked child: what waits is the parent's to send, its thread and connection aren't here.
         # Reentrant, because a span may be ended by the garbage collector, anywhere.
         self._changed = threading.Condition(threading.RLock())
-        self._waiting: deque[ReadableSpan] = deque()
+        self._waiting: deque[tuple[ReadableSpan, Completion | None]] = deque()
         self._prepared: deque[Outgoing] = deque()
         self._preparing = self._sending = 0
         self._exported = self._failures = 0
@@ -107,13 +118,13 @@ class SpanQueue:
         self._why_stopped = Loss.SHUTDOWN
         self._flushing = 0
 
-    def put(self, span: ReadableSpan) -> None:
-        """Never blocks, never raises."""
+    def put(self, span: ReadableSpan, completion: Completion | None = None) -> None:
+        """Never blocks, never raises. completion: writes into the span what else is known of its call, in the thread of the queue."""
         with self._changed:
             if self._stopping or self._held() >= self._settings.max_queue:
                 self._lost[self._why_stopped if self._stopping else Loss.QUEUE_FULL] += 1
                 return
-            self._waiting.append(span)
+            self._waiting.append((span, completion))
             if self._worker is None:
                 self._start()
             elif len(self._waiting) == 1 or len(self._waiting) >= self._settings.max_batch:
@@ -214,9 +225,9 @@ class SpanQueue:
             ended = [self._waiting.popleft() for _ in range(min(len(self._waiting), most - len(self._prepared)))]
             self._preparing = len(ended)
         prepared: list[Outgoing] = []
-        for span in ended:
+        for span, completion in ended:
             with contained("preparing a span"):
-                prepared.append(self._prepare(span))
+                prepared.append(self._prepare(completed(span, completion)))
         with self._changed:
             self._prepared.extend(prepared)
             self._preparing = 0

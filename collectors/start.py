@@ -22,6 +22,8 @@ class Status:
     """The tracer provider was `reused`, `made`, or is `unusable`; `off` by OTEL_SDK_DISABLED."""
     instrumented: dict[str, tuple[str, State]]
     """Imported library → its instrumentation and what became of it."""
+    observed: dict[str, str]
+    """Imported library → whether its calls are observed below that (`on`), or why not."""
     spans: Counts
 
 
@@ -49,6 +51,7 @@ def _start(settings: Settings) -> _Collector:
     queue = SpanQueue(settings, lambda: _connect(settings))
     if settings.disabled:
         return _Collector(settings, queue, None, "off")
+    from tallystick.collectors.calls import stainless
     from tallystick.collectors.processor import ModelSpanProcessor
     from tallystick.collectors.propagation import keep_attribution_in
     from tallystick.collectors.provider import attach
@@ -60,6 +63,8 @@ def _start(settings: Settings) -> _Collector:
         keep_attribution_in()
     instrumentations = Instrumentations(settings.left_off)
     instrumentations.watch()
+    with contained("observing clients"):
+        stainless.watch(settings.ask_usage)
     return _Collector(settings, queue, instrumentations, provider)
 
 
@@ -75,7 +80,13 @@ def status() -> Status | None:
     if _started is None:
         return None
     states = _started.instrumentations.states if _started.instrumentations else {}
-    return Status(_started.settings.server, _started.provider, dict(states), _started.queue.counts())
+    return Status(_started.settings.server, _started.provider, dict(states), _observed(), _started.queue.counts())
+
+
+def _observed() -> dict[str, str]:
+    from tallystick.collectors.calls import stainless
+
+    return dict(stainless.observed)
 
 
 def flush(timeout_s: float = 10.0) -> bool:

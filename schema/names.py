@@ -17,6 +17,17 @@ SCOPE_KEYS: Final = (CUSTOMER, FEATURE, AGENT, TEAM, USER, SESSION)
 CACHE_HIT: Final = "tallystick.cache_hit"
 """On a call that was answered by the application's own cache: `response` or `semantic`."""
 
+USAGE_SOURCE: Final = "tallystick.usage_source"
+"""Where a call's token counts come from: `provider`, `estimated`, `partial`, `missing` or `none`."""
+TIME_TO_FIRST_TOKEN: Final = "tallystick.time_to_first_token"
+"""Seconds from the start of the span to the first piece of the answer, on streams."""
+FIRST_TOKEN_KIND: Final = "tallystick.first_token_kind"
+"""What that piece was: `content`, `reasoning` or `tool_call`."""
+RETRIES: Final = "tallystick.retries"
+"""Requests that the client library sent for the call beyond the first; absent where there were none."""
+TOOL_CALLS: Final = "tallystick.tool_calls"
+"""Tool calls in the answer; absent where there are none."""
+
 MODEL_ATTRIBUTE_PREFIXES: Final = (
     "gen_ai.",
     "llm.",

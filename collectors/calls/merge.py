@@ -1,0 +1,152 @@
+"""What was seen of a call, written into its span where that doesn't say it already. In the thread that exports."""
+
+from functools import cache
+from typing import Any, Final
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from tallystick.collectors.calls.call import Call
+from tallystick.collectors.calls.request import Usage
+from tallystick.schema import names
+from tallystick.schema.dialects import COUNTS, attributes
+
+Attributes = dict[str, Any]
+
+_TIER: Final = {"messages": "anthropic.response.service_tier"}
+_OPENAI_TIER: Final = "openai.response.service_tier"
+
+
+def merge(span: ReadableSpan, call: Call) -> ReadableSpan:
+    """`span` with what `call` knows. Where the instrumentation has counted too, its counts stay, unless they are none, or of an answer cut short."""
+    found = dict(span.attributes or {})
+    for name in [name for name, value in found.items() if _column(name) in COUNTS and not _is_count(value)]:
+        del found[name]
+    call.read()
+    call.answer.gather()
+    if call.refused:
+        found.setdefault(names.USAGE_SOURCE, "none")
+    else:
+        _write_answer(found, span, call)
+    if call.attempts > 1:
+        found[names.RETRIES] = call.attempts - 1
+    _write(found, "streamed", "gen_ai.request.stream", call.streamed or None)
+    if call.replaced_model:
+        found["gen_ai.request.model"] = call.replaced_model
+    call.answer.kept.release()
+    return with_attributes(span, found)
+
+
+def with_attributes(span: ReadableSpan, changed: Attributes) -> ReadableSpan:
+    """`span` with other attributes: those of an ended one can't be changed."""
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=changed,
+        events=span.events,
+        links=span.links,
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _write_answer(found: Attributes, span: ReadableSpan, call: Call) -> None:
+    answer = call.answer
+    _write(found, "response_id", "gen_ai.response.id", _text(answer.response_id))
+    _write(found, "response_model", "gen_ai.response.model", _text(answer.model))
+    _write(found, "service_tier", _TIER.get(call.operation, _OPENAI_TIER), _text(answer.tier))
+    if answer.tool_calls:
+        found.setdefault(names.TOOL_CALLS, answer.tool_calls)
+    if answer.first_ns and span.start_time is not None and answer.first_ns >= span.start_time:
+        found.setdefault(names.TIME_TO_FIRST_TOKEN, (answer.first_ns - span.start_time) / 1e9)
+        found.setdefault(names.FIRST_TOKEN_KIND, answer.first_kind)
+    usage = counted(call)
+    if usage is None:
+        return
+    if usage.source != "provider":
+        # A count of an answer cut short is a placeholder, whoever wrote it.
+        for name in [name for name in found if _column(name) == "output"]:
+            del found[name]
+    found.setdefault(names.USAGE_SOURCE, usage.source)
+    written = _sum(usage.cache_write_5m_tokens, usage.cache_write_1h_tokens)
+    _write(found, "input_total", "gen_ai.usage.input_tokens", _total(usage, written))
+    _write(found, "output", "gen_ai.usage.output_tokens", usage.output_tokens)
+    _write(found, "cache_read", "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens)
+    _write(found, "cache_write", "gen_ai.usage.cache_write.input_tokens", written)
+    _write(found, "reasoning", "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens)
+    if call.operation == "messages" and usage.cache_write_1h_tokens is not None:
+        prefix = "anthropic.usage.cache_creation.ephemeral_"
+        _write(found, "cache_write_5m", f"{prefix}5m_input_tokens", usage.cache_write_5m_tokens)
+        _write(found, "cache_write_1h", f"{prefix}1h_input_tokens", usage.cache_write_1h_tokens)
+    for column, name, tokens in zip(("audio_input", "audio_output"), ("input", "output"), answer.audio, strict=True):
+        _write(found, column, f"gen_ai.usage.audio.{name}_tokens", tokens or None)
+
+
+def counted(call: Call) -> Usage | None:
+    """The usage as the provider told it, completed by counting; None where nothing is known."""
+    answer = call.answer
+    told = answer.told()
+    if answer.complete and told is not None:
+        return told
+    if not (call.streamed and call.answered):
+        return None
+    source = "estimated" if answer.complete else "partial"
+    model = _text(answer.model) or call.model
+    output = answer.kept.tokens + _count_text(model, "".join(answer.kept.texts)) if answer.first_ns else None
+    if told is not None:
+        return Usage(
+            told.input_tokens, told.cache_read_tokens, told.cache_write_5m_tokens, told.cache_write_1h_tokens,
+            output if told.output_tokens is None else told.output_tokens, told.reasoning_tokens, source,
+        )  # fmt: skip
+    return Usage(_count_input(model, call), None, None, None, output, None, source)
+
+
+def _count_text(model: str, text: str) -> int:
+    from tallystick.collectors.tokens import count_text
+
+    return count_text(model, text).tokens
+
+
+def _count_input(model: str, call: Call) -> int | None:
+    from tallystick.collectors.tokens import count_request
+
+    body = call.answer.kept.asked
+    return None if body is None else count_request(model, body, call.operation).tokens
+
+
+def _total(usage: Usage, written: int | None) -> int | None:
+    if usage.input_tokens is None:
+        return None
+    return usage.input_tokens + (usage.cache_read_tokens or 0) + (written or 0)
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None and other is None else (one or 0) + (other or 0)
+
+
+def _write(found: Attributes, column: str, name: str, value: Any) -> None:
+    """Writes what is known where no dialect's attribute for that column is there."""
+    if value is not None and not any(_column(written) == column for written in found):
+        found[name] = value
+
+
+@cache
+def _columns() -> dict[str, str]:
+    return {attribute.attribute: attribute.column for attribute in attributes()}
+
+
+def _column(name: str) -> str:
+    """The ledger's column that an attribute fills, empty for none."""
+    return _columns().get(name, "")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and value >= 0
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
