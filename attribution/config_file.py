@@ -2,11 +2,13 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+if TYPE_CHECKING:
+    import yaml
 
 Loc = tuple[int | str, ...]
 
@@ -23,10 +25,12 @@ class Document(NamedTuple):
     """A parsed file."""
 
     content: Mapping[str, Any]
-    root: yaml.Node | None
+    root: "yaml.Node | None"
 
     def line(self, loc: Loc) -> int | None:
         """The line of the deepest node on the way to `loc` that exists."""
+        import yaml
+
         node, line = self.root, None
         for step in loc:
             if isinstance(node, yaml.MappingNode):
@@ -47,6 +51,8 @@ def read(text: str, file: str, section: str, reference: str) -> Document:
 
     Raises ConfigFileError.
     """
+    import yaml  # a service that estimates costs by the public list alone has none
+
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         repeated = list(_repeated_keys(root, within=section))
@@ -103,6 +109,8 @@ def _fields_at(loc: Loc, model: type[BaseModel]) -> list[str]:
 
 def _repeated_keys(node: Any, within: str | None = None) -> Iterator[tuple[str, int]]:
     """(key, line) of mapping keys that YAML would silently let the last one win of. within: of deeper keys, only those of this part."""
+    import yaml
+
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:

@@ -1,19 +1,27 @@
 """tallystick: observability and FinOps for language-model calls."""
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from tallystick.collectors.scope import outgoing_baggage, scope
 
 if TYPE_CHECKING:
     from tallystick.client import Client
+    from tallystick.collectors.tokens import count_messages as count_tokens
+    from tallystick.estimating import estimate_cost
 
-__all__ = ["Client", "outgoing_baggage", "scope"]
+__all__ = ["Client", "count_tokens", "estimate_cost", "outgoing_baggage", "scope"]
+
+# A service that is only metered never asks, and needn't load what asking takes.
+_LAZY: Final = {
+    "Client": ("tallystick.client", "Client"),
+    "count_tokens": ("tallystick.collectors.tokens", "count_messages"),
+    "estimate_cost": ("tallystick.estimating", "estimate_cost"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    # A service that is only metered never asks, and needn't load what asking takes.
-    if name == "Client":
-        from tallystick.client import Client
-
-        return Client
+    if name in _LAZY:
+        module, attribute = _LAZY[name]
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
