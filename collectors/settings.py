@@ -37,6 +37,24 @@ VARIABLES: Final = (
     Variable("OTEL_BSP_MAX_QUEUE_SIZE", "4096", "Spans kept while the server is away; further ones are dropped and counted."),
     Variable("OTEL_TRACES_SAMPLER", "always_on", "Sampler of the provider, where the collector makes it."),
     Variable("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "", "Instrumentations to leave off, by name, comma-separated; `*` is all."),
+    Variable(
+        "TALLYSTICK_PROPAGATE_TO",
+        "",
+        "Hosts (`*.example.com`, comma-separated; `!host` leaves one out) told the scope beside those of private networks; `off`: none.",
+    ),
+    Variable(
+        "TALLYSTICK_TRUST_BAGGAGE",
+        "all",
+        "Whose incoming baggage counts: `all`, `none`, or peers in networks (`10.0.0.0/8`, comma-separated).",
+    ),
+    Variable(
+        "TALLYSTICK_SCOPE_RULES", "", "TOML file with rules that read a request's scope from its headers, path, query or token."
+    ),
+    Variable(
+        "TALLYSTICK_SCOPE_IN_THREADS",
+        "true",
+        "`false`: a scope doesn't reach the threads and the jobs of thread pools that are started in it.",
+    ),
     Variable(STRICT, "0", "`1` raises the collector's own errors instead of logging each once. For tests."),
 )
 """The settings that the collector itself reads. The OTLP exporter further honours the other `OTEL_EXPORTER_OTLP_*`."""
@@ -57,6 +75,10 @@ class Settings:
     max_batch: int
     max_queue: int
     sampler_given: bool
+    propagate_to: str
+    trust_baggage: str
+    scope_rules: str
+    scope_in_threads: bool
     left_off: frozenset[str]
     ask_usage: bool
     """Whether streams ask for usage that the application didn't ask for."""
@@ -82,6 +104,13 @@ def read(environ: Mapping[str, str]) -> Settings:
         max_batch=min(_positive(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"), max_queue),
         max_queue=max_queue,
         sampler_given=bool(environ.get("OTEL_TRACES_SAMPLER")),
+        propagate_to=environ.get("TALLYSTICK_PROPAGATE_TO", "").strip(),
+        trust_baggage=environ.get("TALLYSTICK_TRUST_BAGGAGE", "").strip().lower(),
+        scope_rules=environ.get("TALLYSTICK_SCOPE_RULES", "").strip(),
+        scope_in_threads=environ.get("TALLYSTICK_SCOPE_IN_THREADS", "").strip().lower() != "false",
+        left_off=frozenset(
+            name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",") if name.strip()
+        ),
         left_off=frozenset(
             name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",") if name.strip()
         ),

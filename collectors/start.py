@@ -52,6 +52,7 @@ def _start(settings: Settings) -> _Collector:
     if settings.disabled:
         return _Collector(settings, queue, None, "off")
     from tallystick.collectors.calls import stainless
+    from tallystick.collectors.carriers.hooks import watch
     from tallystick.collectors.processor import ModelSpanProcessor
     from tallystick.collectors.propagation import keep_attribution_in
     from tallystick.collectors.provider import attach
@@ -60,7 +61,9 @@ def _start(settings: Settings) -> _Collector:
     # A provider of the application may not be shut down at exit, and doing it twice is harmless.
     atexit.register(queue.stop)
     with contained("keeping attribution out of requests"):
-        keep_attribution_in()
+        keep_attribution_in(settings.trust_baggage in ("", "all"))
+    with contained("passing scopes on"):
+        watch(settings)
     instrumentations = Instrumentations(settings.left_off)
     instrumentations.watch()
     with contained("observing clients"):

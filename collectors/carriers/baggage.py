@@ -4,7 +4,7 @@ https://www.w3.org/TR/baggage/
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import quote, unquote_plus
 
 from tallystick.schema import names
@@ -28,7 +28,7 @@ def is_attribution(name: str) -> bool:
 
 def header_in(headers: Headers | None) -> str:
     """The value of `baggage` in `headers`, several joined, empty where there is none."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    pairs = cast(Iterable[tuple[str, str]], headers.items() if isinstance(headers, Mapping) else headers or ())
     return ",".join(text(value) for name, value in pairs if text(name).lower() == NAME)
 
 

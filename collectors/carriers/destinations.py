@@ -80,7 +80,7 @@ def is_private(host: str) -> bool:
 @cache
 def provider_hosts() -> tuple[str, ...]:
     """Patterns of the hosts of model providers and gateways, which are told nothing whatever the settings say."""
-    lines = files(__package__).joinpath("provider_hosts.txt").read_text(encoding="utf-8").splitlines()
+    lines = files("tallystick.collectors.carriers").joinpath("provider_hosts.txt").read_text(encoding="utf-8").splitlines()
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 

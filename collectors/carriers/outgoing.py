@@ -1,0 +1,64 @@
+"""What a request or a message that leaves this process tells of whom it is for."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+
+from tallystick.collectors.carriers.baggage import NAME, merge, text
+from tallystick.collectors.carriers.destinations import Destinations
+from tallystick.collectors.scope import attribution
+
+MODEL_CLIENT_HEADERS: Final = ("x-stainless-", "anthropic-", "x-goog-api-", "x-fern-", "amz-sdk-")
+"""Beginnings of headers that the client libraries of models put on each request: those made by Stainless (OpenAI, Anthropic,
+Groq, Together, …), by Google, by Fern (Cohere, ElevenLabs, …), and boto3."""
+
+MODEL_CLIENT_AGENTS: Final = (
+    "openai/", "asyncopenai/", "anthropic/", "asyncanthropic/", "google-genai-sdk/", "mistral-client-python/", "cohere/",
+    "litellm/", "ollama-python/", "boto3/", "botocore/", "aiobotocore/", "langchain", "huggingface", "unknown/none; hf_hub",
+)  # fmt: skip
+"""Beginnings of their `User-Agent`, lowercase."""
+
+MODEL_OPERATIONS: Final = frozenset(
+    {"chat", "text_completion", "completion", "generate_content", "embeddings", "embedding", "rerank", "responses", "messages"}
+)
+"""Values of `gen_ai.operation.name` of one call of a model. Agents and tools aren't here: what they call may be one's own."""
+
+
+class Outgoing:
+    """Decides for each request. `destinations` is replaced when the collector starts."""
+
+    def __init__(self) -> None:
+        self.destinations = Destinations(private=False)
+
+    def to_host(self, host: str, headers: Iterable[tuple[str | bytes, str | bytes]]) -> str | None:
+        """The `baggage` header of a request to `host` (without port) with these headers; None leaves the request as it is."""
+        if not self.destinations.include(host) or not (found := attribution()):
+            return None
+        written: list[str] = []
+        for name, value in headers:
+            lower = text(name).lower()
+            if lower.startswith(MODEL_CLIENT_HEADERS):
+                return None
+            if lower == "user-agent" and text(value).lower().startswith(MODEL_CLIENT_AGENTS):
+                return None
+            if lower == NAME:
+                written.append(text(value))
+        if not is_http_instrumentation_enabled() or _within_a_model_call():
+            return None
+        return merge(",".join(written), found)
+
+    def in_message(self, written: str) -> str | None:
+        """The `baggage` of a message to a queue, which has `written` there; None leaves it as it is."""
+        if not self.destinations.anyone or not (found := attribution()) or not is_http_instrumentation_enabled():
+            return None
+        return merge(written, found)
+
+
+def _within_a_model_call() -> bool:
+    attributes: Any = getattr(trace.get_current_span(), "attributes", None) or {}
+    return attributes.get("gen_ai.operation.name") in MODEL_OPERATIONS or attributes.get("openinference.span.kind") == "LLM"
+
+
+OUTGOING: Final = Outgoing()
