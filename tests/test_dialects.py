@@ -59,6 +59,8 @@ def golden(attribute: Attribute, place: int) -> tuple[Any, str, Any]:
             return True, "streamed", 1
         case "text", "usage_source":
             return "estimated", "usage_source", "estimated"
+        case "text", "first_token_kind":
+            return "reasoning", "ttft_kind", "reasoning"
         case "text", column if column in SAME:
             # Of its own, for two calls with one response id are one.
             text = f"{place}-{attribute.attribute}"
@@ -83,8 +85,9 @@ def rows(server: Server) -> dict[str, dict[str, Any]]:
     for i, one in enumerate(EXAMPLES):
         name, scope = key_and_scope(one.attribute)
         base = {"gen_ai.operation.name": "chat"} | (
-            {"gen_ai.request.stream": True} if one.column.endswith(("ttft_s", "ttft_ms", "ttft_at")) else {}
+            {"gen_ai.request.stream": True} if one.column.endswith(("ttft_s", "ttft_ms", "ttft_at", "token_kind")) else {}
         )
+        base |= {"gen_ai.response.time_to_first_chunk": 0.25} if one.column == "first_token_kind" else {}
         bodies.append(request(bare_span(one.attribute, i, base | {name: golden(one, 0)[0]}), scope=scope))
     for i, column in enumerate(sorted({one.column for one in EXAMPLES})):
         rivals = [one for one in EXAMPLES if one.column == column and ":" not in one.attribute]

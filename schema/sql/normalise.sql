@@ -191,12 +191,14 @@ settled AS
     SELECT
         *,
         failed AND match(trouble, '(?i)cancel|GeneratorExit|abandoned|KeyboardInterrupt') AS gave_up,
-        failed AND NOT match(trouble, '(?i)cancel|GeneratorExit|abandoned|KeyboardInterrupt|time.?out|timed out|connection|disconnect|reset by peer') AS refused,
+        -- Not where the collector saw some of the answer before the failure.
+        failed AND {{text.usage_source}} NOT IN ('provider', 'estimated', 'partial')
+            AND NOT match(trouble, '(?i)cancel|GeneratorExit|abandoned|KeyboardInterrupt|time.?out|timed out|connection|disconnect|reset by peer') AS refused,
         if(complete, coalesce(said[3], 0), said[3]) AS cache_read,
         if(complete, coalesce(write_count, 0), write_count) AS cache_write,
         if(zeros, NULL, said[1]) AS input_count,
         -- A stream that was cut short carries a placeholder of one output token, which nobody counted.
-        multiIf(zeros, NULL, operation = 'embeddings' AND isNotNull(said[1]), coalesce(said[2], 0), cut_short AND said[2] <= 1, NULL, said[2]) AS output_known,
+        multiIf(zeros, NULL, operation = 'embeddings' AND isNotNull(said[1]), coalesce(said[2], 0), cut_short AND said[2] <= 1 AND {{text.usage_source}} = '', NULL, said[2]) AS output_known,
         if(isNull(log_ns) OR log_ns > end_ns, start_ns, end_ns - log_ns) AS begin_ns
     FROM classed
 )
@@ -216,7 +218,7 @@ SELECT
     fromUnixTimestamp64Nano(toInt64(begin_ns), 'UTC') AS started_at,
     toUInt64(end_ns - begin_ns) AS duration_ns,
     if(streamed AND first_token_ns BETWEEN 1 AND 604800000000000, toUInt64(first_token_ns), NULL) AS ttft_ns,
-    if(streamed AND first_token_ns BETWEEN 1 AND 604800000000000, dialect.3, '') AS ttft_kind,
+    if(streamed AND first_token_ns BETWEEN 1 AND 604800000000000, if({{text.first_token_kind}} IN ('content', 'reasoning', 'tool_call'), {{text.first_token_kind}}, dialect.3), '') AS ttft_kind,
     toFixedString(left(origin.1, 16), 16) AS trace_id,
     toFixedString(left(origin.2, 8), 8) AS span_id,
     toFixedString(left(origin.3, 8), 8) AS parent_span_id,
