@@ -2,9 +2,11 @@
 
 import os
 import threading
+import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -22,6 +24,9 @@ THREAD_NAME: Final = "tallystick-export"
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 """Between tries to reach a server that is away, doubling."""
+
+FORK_S: Final = 1.0
+"""How long a fork is held up at most by an import in the thread of the queue, which the first span causes."""
 
 EXIT_S: Final = 2.0
 """How long the end of the process is held up at most for what is left to send."""
@@ -96,13 +101,33 @@ class SpanQueue:
         self._connect = connect
         self._prepare = prepare
         """Makes of an ended span the one that is sent, in the thread of the queue."""
+        self._since_ns = 0
         self._reset()
         if hasattr(os, "register_at_fork"):
-            reset = weakref.WeakMethod(self._reset)
-            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+            # The hooks stay for as long as the process does, the queue needn't.
+            before, parent, child = map(weakref.WeakMethod, (self._before_fork, self._after_fork, self._in_child))
+            os.register_at_fork(
+                before=lambda: (method := before()) and method(),
+                after_in_parent=lambda: (method := parent()) and method(),
+                after_in_child=lambda: (method := child()) and method(),
+            )
+
+    def _before_fork(self) -> None:
+        # A module that is half imported by a thread stays locked for good in a child, where the thread isn't.
+        self._importing.acquire(timeout=FORK_S)
+
+    def _after_fork(self) -> None:
+        with suppress(RuntimeError):  # it wasn't got in time
+            self._importing.release()
+
+    def _in_child(self) -> None:
+        self._since_ns = time.time_ns()
+        self._reset()
 
     def _reset(self) -> None:
         # In a forked child: what waits is the parent's to send, its thread and connection aren't here.
+        self._importing = threading.RLock()
+        """Held while the thread of the queue may import something."""
         # Reentrant, because a span may be ended by the garbage collector, anywhere.
         self._changed = threading.Condition(threading.RLock())
         self._waiting: deque[tuple[ReadableSpan, Completion | None]] = deque()
@@ -120,6 +145,8 @@ class SpanQueue:
 
     def put(self, span: ReadableSpan, completion: Completion | None = None) -> None:
         """Never blocks, never raises. completion: writes into the span what else is known of its call, in the thread of the queue."""
+        if (span.start_time or 0) < self._since_ns:
+            return  # begun before the fork: the parent ends it, too
         with self._changed:
             if self._stopping or self._held() >= self._settings.max_queue:
                 self._lost[self._why_stopped if self._stopping else Loss.QUEUE_FULL] += 1
@@ -183,7 +210,8 @@ class SpanQueue:
     def _run(self) -> None:
         with suppress_instrumentation():
             try:
-                self._sender = self._connect()
+                with self._importing:
+                    self._sender = self._connect()
                 while batch := self._next_batch():
                     self._deliver(self._sender, batch)
             except Exception as error:
@@ -226,7 +254,7 @@ class SpanQueue:
             self._preparing = len(ended)
         prepared: list[Outgoing] = []
         for span, completion in ended:
-            with contained("preparing a span"):
+            with contained("preparing a span"), self._importing:
                 prepared.append(self._prepare(completed(span, completion)))
         with self._changed:
             self._prepared.extend(prepared)

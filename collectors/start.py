@@ -1,15 +1,22 @@
 """What `import tallystick.auto` does, and how it is doing since."""
 
 import atexit
+import inspect
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 from tallystick.collectors.failures import contained
 from tallystick.collectors.instrumentations import Choice, Instrumentations, State
 from tallystick.collectors.instrumentations import installed_instrumentations as _installed
 from tallystick.collectors.settings import Settings, read
-from tallystick.collectors.span_queue import Counts, Sender, SpanQueue
+from tallystick.collectors.span_queue import EXIT_S, Counts, Sender, SpanQueue
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ def _start(settings: Settings) -> _Collector:
         return _Collector(settings, queue, None, "off")
     from tallystick.collectors.calls import stainless
     from tallystick.collectors.carriers.hooks import watch
+    from tallystick.collectors.endings import send_before_the_end
     from tallystick.collectors.processor import ModelSpanProcessor
     from tallystick.collectors.propagation import keep_attribution_in
     from tallystick.collectors.provider import attach
@@ -60,6 +68,8 @@ def _start(settings: Settings) -> _Collector:
     provider = attach(ModelSpanProcessor(queue), settings.sampler_given)
     # A provider of the application may not be shut down at exit, and doing it twice is harmless.
     atexit.register(queue.stop)
+    with contained("watching for the end of the process"):
+        send_before_the_end(queue)
     with contained("keeping attribution out of requests"):
         keep_attribution_in(settings.trust_baggage in ("", "all"))
     with contained("passing scopes on"):
@@ -73,6 +83,8 @@ def _start(settings: Settings) -> _Collector:
 
 def _connect(settings: Settings) -> Sender:
     # In the thread of the queue: the HTTP client takes longer to import than all the rest.
+    import netrc  # noqa: F401 - requests would, with its first request, when a fork no longer waits for imports
+
     from tallystick.collectors.delivery import Delivery
 
     return Delivery(settings)
@@ -95,6 +107,36 @@ def _observed() -> dict[str, str]:
 def flush(timeout_s: float = 10.0) -> bool:
     """Sends what is waiting now, as at the end of a job in a process that is frozen or killed; False if that failed."""
     return _started is None or _started.queue.flush(timeout_s)
+
+
+def flushed(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, a handler or a job, whose model calls are sent when it returns or raises: within two seconds, or later.
+
+    For processes that are frozen between invocations or killed after a job. A coroutine function's are sent in a thread.
+    """
+
+    if inspect.iscoroutinefunction(function):
+        from asyncio import to_thread
+
+        @wraps(function)
+        async def job(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                with contained("sending at the end of a job"):
+                    await to_thread(flush, EXIT_S)
+
+        return cast(Callable[P, R], job)
+
+    @wraps(function)
+    def handler(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            with contained("sending at the end of a job"):
+                flush(EXIT_S)
+
+    return handler
 
 
 def installed_instrumentations() -> list[Choice]:

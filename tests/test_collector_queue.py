@@ -170,17 +170,19 @@ def test_a_span_ended_while_the_queue_is_held_by_the_same_thread() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_sends_its_own_spans_only(receiver: SpanReceiver) -> None:
     queue = to(receiver, OTEL_BSP_SCHEDULE_DELAY="60000")
-    made = spans(3)
-    queue.put(made[0])
+    made, begun = spans(2)
+    queue.put(made)
     child = os.fork()
     if child == 0:
-        queue.put(made[1])
-        queue.put(made[2])
+        queue.put(begun)  # the parent ends it, too
+        queue.put(ended("2"))
+        queue.put(ended("3"))
         os._exit(0 if queue.flush(10) and queue.counts().exported == 2 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert [span.name for span in receiver.spans] == ["1", "2"]
+    queue.put(begun)
+    assert [span.name for span in receiver.spans] == ["2", "3"]
     assert queue.flush(10)
-    assert [span.name for span in receiver.spans] == ["1", "2", "0"]
+    assert [span.name for span in receiver.spans] == ["2", "3", "0", "1"]
     queue.stop()
 
 

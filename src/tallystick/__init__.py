@@ -7,16 +7,20 @@ from tallystick.collectors.scope import outgoing_baggage, scope
 
 if TYPE_CHECKING:
     from tallystick.client import Client
+    from tallystick.collectors.start import flush, flushed, status
     from tallystick.collectors.tokens import count_messages as count_tokens
     from tallystick.estimating import estimate_cost
 
-__all__ = ["Client", "count_tokens", "estimate_cost", "outgoing_baggage", "scope"]
+__all__ = ["Client", "count_tokens", "estimate_cost", "flush", "flushed", "outgoing_baggage", "scope", "status"]
 
 # A service that is only metered never asks, and needn't load what asking takes.
 _LAZY: Final = {
     "Client": ("tallystick.client", "Client"),
     "count_tokens": ("tallystick.collectors.tokens", "count_messages"),
     "estimate_cost": ("tallystick.estimating", "estimate_cost"),
+    "flush": ("tallystick.collectors.start", "flush"),
+    "flushed": ("tallystick.collectors.start", "flushed"),
+    "status": ("tallystick.collectors.start", "status"),
 }
 
 
