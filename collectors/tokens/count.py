@@ -66,7 +66,7 @@ def count_request(model: str, body: Mapping[str, Any], operation: str = "chat") 
         return counting.count()
     config = mapping(body.get("config")) or {}
     system = next((s for name in ("system", "instructions", "system_instruction", "preamble") if (s := body.get(name))), None)
-    messages = next(
+    messages: object = next(
         (m for name in ("messages", "input", "contents", "message", "prompt") if (m := body.get(name)) is not None), []
     )
     return count_messages(
