@@ -9,7 +9,8 @@ once (upb), dialects are dicts compiled for each instrumentation, JSON and failu
 of integers with prices cached by model, one query asks for the doubles of a batch, a batch goes in as one part, nothing is garbage-collected.
 
 Left out, which favours Python: the checks for floods of attributes and of new models, what a writer knows of processes when it starts,
-answers and parameters that are broken JSON, and whatever --check shows to differ. `response_key` is crc32, as Python has no xxHash32.
+answers and parameters that are broken JSON, a model that only the losing span of two names, and whatever --check shows to differ.
+`response_key` is crc32, as Python has no xxHash32.
 """
 
 import argparse
@@ -449,7 +450,7 @@ class PythonRows:
                 standing.pop(identity(row), None)
         verdict = judge(rival(row, stored) for row, stored in suspects(standing.values(), new.values()))
         entered = [
-            row if heir is None else (*row[: WHO.start], *heir, *row[WHO.stop :])
+            row if heir is None else (*row[: WHO.start], *heir.who, *row[WHO.stop :])
             for name, row in new.items() if name not in verdict.lost for heir in [verdict.heirs.get(name)]
         ]  # fmt: skip
         return entered, [void(standing[name]) for name, stored in verdict.lost.items() if stored]
@@ -556,6 +557,7 @@ def rival(row, stored):
         bool(row[AT.is_log]), row[AT.started_at], row[AT.started_at] + row[AT.duration_ns], model(row),
         None if uncached is None else uncached + (read_ or 0) + (write_5m or 0) + (write_1h or 0), output, row[AT.usage_source],
         (read_ is not None) + (write_5m is not None) + (reasoning is not None) + 4 * bool(write_1h), tuple(row[WHO]),
+        (row[AT.provider], row[AT.request_model], row[AT.response_model], row[AT.service_tier]),
     )  # fmt: skip
 
 

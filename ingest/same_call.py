@@ -49,7 +49,8 @@ class Identity(NamedTuple):
 class Rival:
     """A call as one span tells of it. Times in ns since 1970, counts None where unknown; `total_input` is with the cache's.
 
-    stored: it stands in the ledger already. detail: how much of the usage is broken down. who: as in the ledger, '' is unknown.
+    stored: it stands in the ledger already. detail: how much of the usage is broken down. who, what (provider, request and response model,
+    service tier): as in the ledger, '' is unknown.
     """
 
     stored: bool
@@ -69,11 +70,16 @@ class Rival:
     usage_source: str
     detail: int
     who: tuple[str, ...]
+    what: tuple[str, str, str, str]
 
     @property
     def quality(self) -> tuple[int, int, bool, bool, int, int]:
         """Of two spans of one call the greater is entered: what is stored, unless a new one knows more. A log knows the end."""
         return _SOURCES[self.usage_source], self.detail, self.is_log, self.stored, self.layer, -self.begin_ns
+
+    @property
+    def names(self) -> "Names":
+        return Names(self.who, self.what)
 
     @property
     def is_root(self) -> bool:
@@ -84,15 +90,29 @@ class Rival:
         return self.usage_source == "provider" and self.total_input is not None
 
 
+class Names(NamedTuple):
+    """Whom a call was for and what it went to, as in `Rival`."""
+
+    who: tuple[str, ...]
+    what: tuple[str, str, str, str]
+
+    def or_else(self, other: "Names") -> "Names":
+        """Completed by `other`'s. A call that names no model, as a server's does, went to what the other one names: prices go by all four."""
+        return Names(
+            tuple(mine or theirs for mine, theirs in zip(self.who, other.who, strict=True)),
+            self.what if self.what[1] or self.what[2] else other.what,
+        )
+
+
 @dataclass
 class Verdict:
     """What becomes of the spans.
 
-    lost: spans not to enter, or to void where they are stored (True). heirs: new calls that get the who of those they beat.
+    lost: spans not to enter, or to void where they are stored (True). heirs: new calls that get names of those they beat.
     """
 
     lost: dict[Identity, bool] = field(default_factory=dict)
-    heirs: dict[Identity, tuple[str, ...]] = field(default_factory=dict)
+    heirs: dict[Identity, Names] = field(default_factory=dict)
 
 
 def judge(rivals: Iterable[Rival]) -> Verdict:
@@ -122,17 +142,16 @@ class _Case:
         return self._views.get(rival.identity) or frozenset({(rival.scope, rival.is_log)})
 
     def settle(self, rivals: Sequence[Rival]) -> None:
-        """All of them are one call: the best stays and inherits who it was for."""
+        """All of them are one call: the best stays and inherits names that it lacks."""
         verdict = self.verdict
         best = max(rivals, key=lambda r: (r.quality, r.identity))
-        who = list(verdict.heirs.get(best.identity, best.who))
+        names = verdict.heirs.get(best.identity, best.names)
         for rival in rivals:
             if rival is not best:
                 verdict.lost[rival.identity] = rival.stored
-                inherited = verdict.heirs.pop(rival.identity, rival.who)
-                who = [mine or theirs for mine, theirs in zip(who, inherited, strict=True)]
-        if not best.stored and tuple(who) != best.who:
-            verdict.heirs[best.identity] = tuple(who)
+                names = names.or_else(verdict.heirs.pop(rival.identity, rival.names))
+        if not best.stored and names != best.names:
+            verdict.heirs[best.identity] = names
         self._views[best.identity] = frozenset().union(*map(self.views, rivals))
 
     def drop(self, rival: Rival) -> None:

@@ -61,7 +61,19 @@ _NEW_MODELS: Final = 1_000
 _KNOWN_MODELS: Final = 100_000
 """Models that are remembered to have been given prices."""
 
-_WHO: Final = ("customer", "feature", "agent", "team", "user", "session")
+_INHERITED: Final = (
+    "customer",
+    "feature",
+    "agent",
+    "team",
+    "user",
+    "session",
+    "provider",
+    "request_model",
+    "response_model",
+    "service_tier",
+)
+"""What a call has from a span that told of it, too, and lost: in the order of `Verdict.heirs`."""
 
 _WORK_TABLES: Final = ("otlp_in", "staged", "mixed", "near", "rivals", "lost", "heirs")
 
@@ -224,19 +236,25 @@ class Writer:
         # Where every trace is new and there once, so is every span.
         unseen = "(tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'call')"
         unseen, once = (unseen, "LIMIT 1 BY tenant, trace_id, span_id") if repeats else ("1", "")
-        who, join = (
-            ", ".join(f"s.{name}" for name in _WHO),
-            self._sql["cost_join"].replace("{book:String}", quote(self._prices.id)),
-        )
+        columns, heirs = "*", ""
+        join = self._sql["cost_join"].replace("{book:String}", quote(self._prices.id))
         if verdict.lost:
             self._insert("work.lost", [(*identity, stored) for identity, stored in verdict.lost.items()])
             unseen += " AND (tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.lost)"
         if verdict.heirs:
-            self._insert("work.heirs", [(*identity, *inherited) for identity, inherited in verdict.heirs.items()])
-            who = ", ".join(f"if(h.span_id = s.span_id, h.{name}, s.{name})" for name in _WHO)
-            join += " LEFT JOIN work.heirs AS h ON s.tenant = h.tenant AND s.trace_id = h.trace_id AND s.span_id = h.span_id"
+            self._insert("work.heirs", [(*identity, *heir.who, *heir.what) for identity, heir in verdict.heirs.items()])
+            inherited = ", ".join(f"if(h.span_id = staged.span_id, h.{name}, staged.{name}) AS {name}" for name in _INHERITED)
+            columns = f"staged.* REPLACE ({inherited})"
+            heirs = "LEFT JOIN work.heirs AS h ON staged.tenant = h.tenant AND staged.trace_id = h.trace_id AND staged.span_id = h.span_id"
         sql = self._sql["enter"]
-        for name, text in {"who": who, "cost": self._sql["cost"], "unseen": unseen, "once": once, "join": join}.items():
+        for name, text in {
+            "columns": columns,
+            "heirs": heirs,
+            "cost": self._sql["cost"],
+            "unseen": unseen,
+            "once": once,
+            "join": join,
+        }.items():
             sql = sql.replace("{{" + name + "}}", text)
         if any(verdict.lost.values()):
             with self._voiding:
@@ -316,9 +334,11 @@ def _element(item: Any) -> bytes:
 def rival(row: Sequence[Any]) -> Rival:
     """From a row in the order of schema/sql/rivals.sql, without response_key."""
     (
-        stored, tenant, trace_id, span_id, parent, response_id, process, service, scope, layer, is_log, begin, end, model, total, output, source, detail, *who,
+        stored, tenant, trace_id, span_id, parent, response_id, process, service, scope, layer, is_log, begin, end, model, total, output, source, detail,
+        customer, feature, agent, team, user, session, provider, request_model, response_model, service_tier,
     ) = row  # fmt: skip
     return Rival(
         bool(stored), Identity(tenant, trace_id, span_id), parent, response_id, process, service, scope, layer, bool(is_log), begin, end, model, total,
-        output, source, detail, tuple(who),
+        output, source, detail, (customer, feature, agent, team, user, session),
+        (provider, request_model, response_model, service_tier),
     )  # fmt: skip

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
+from tallystick.ingest.same_call import Identity, Names, Rival, Verdict, judge
 
 CLIENT, NATIVE, FRAMEWORK, GATEWAY, ENGINE = 4, 5, 3, 2, 1
 NOBODY = ("",) * 6
+GPT = ("openai", "gpt-4o", "", "")
 
 
 def rival(name: str, begin: float = 0, end: float = 100, *, trace: str = "t", parent: str = "", **given: Any) -> Rival:
@@ -30,6 +31,7 @@ def rival(name: str, begin: float = 0, end: float = 100, *, trace: str = "t", pa
         "usage_source": "provider",
         "detail": 0,
         "who": NOBODY,
+        "what": GPT,
     } | given
     return Rival(
         identity=Identity("default", trace.encode().ljust(16), name.encode().ljust(8)),
@@ -357,13 +359,13 @@ class TestWho:
         client = rival("client", who=("acme", "chat", "", "", "u", ""))
         native = rival("native", 1, 99, parent="client", scope="sdk", layer=NATIVE, who=("", "", "planner", "", "v", ""))
         verdict = judge([client, native])
-        assert verdict.heirs == {native.identity: ("acme", "chat", "planner", "", "v", "")}
+        assert verdict.heirs == {native.identity: Names(("acme", "chat", "planner", "", "v", ""), GPT)}
 
     def test_over_three_layers(self) -> None:
         framework = rival("framework", scope="langchain", layer=FRAMEWORK, who=("acme", "", "", "", "", ""))
         client = rival("client", 1, 99, parent="framework", who=("", "chat", "", "", "", ""))
         native = rival("native", 2, 98, parent="client", scope="sdk", layer=NATIVE)
-        assert judge([framework, client, native]).heirs == {native.identity: ("acme", "chat", "", "", "", "")}
+        assert judge([framework, client, native]).heirs == {native.identity: Names(("acme", "chat", "", "", "", ""), GPT)}
 
     def test_a_wrapper_that_inherited_is_no_call(self) -> None:
         wrapper = rival("wrapper", 0, 300, scope="langchain", detail=3, response_id="r", total_input=200, output_tokens=20)
@@ -381,7 +383,32 @@ class TestWho:
     def test_from_a_stored_call_that_is_voided(self) -> None:
         stored = rival("client", stored=True, who=("acme", "", "", "", "", ""))
         native = rival("native", 1, 99, parent="client", scope="sdk", detail=3, layer=NATIVE)
-        assert judge([stored, native]) == Verdict({stored.identity: True}, {native.identity: ("acme", "", "", "", "", "")})
+        assert judge([stored, native]) == Verdict(
+            {stored.identity: True}, {native.identity: Names(("acme", "", "", "", "", ""), GPT)}
+        )
+
+    def test_a_server_that_names_no_model_has_it_from_its_client(self) -> None:
+        client = rival("client", response_id="r", what=("openai", "llama", "llama-8b", "flex"), **UNKNOWN)
+        server = rival(
+            "server",
+            1,
+            99,
+            trace="2",
+            scope="vllm",
+            service="gpu",
+            layer=ENGINE,
+            response_id="r",
+            model="",
+            what=("vllm", "", "", ""),
+        )
+        assert judge([client, server]) == Verdict({client.identity: False}, {server.identity: client.names})
+
+    def test_a_model_that_is_named_stays_with_what_it_is_priced_by(self) -> None:
+        client = rival("client", response_id="r", what=("openai", "llama", "llama-8b", "flex"), **UNKNOWN)
+        server = rival(
+            "server", 1, 99, trace="2", scope="vllm", service="gpu", layer=ENGINE, response_id="r", what=("vllm", "", "llama", "")
+        )
+        assert judge([client, server]) == Verdict({client.identity: False})
 
 
 @st.composite
@@ -410,6 +437,7 @@ def batches(draw: st.DrawFn) -> list[Rival]:
                 model=draw(st.sampled_from(["", "gpt-4o", "gpt-4o-2024", "claude"])),
                 detail=draw(st.integers(0, 2)),
                 who=(draw(st.sampled_from(["", "acme", "globex"])), *NOBODY[1:]),
+                what=draw(st.sampled_from([GPT, ("", "", "", ""), ("azure", "gpt-4o", "", "flex")])),
                 **usage,
             )
         )
@@ -443,13 +471,14 @@ def test_any_batch(spans: list[Rival], random: Any) -> None:
             reached |= {r.identity for r in more}
             known += more
         assert any(r.identity in reached for r in standing), "lost without a winner"
-    for identity, who in verdict.heirs.items():
+    for identity, names in verdict.heirs.items():
         heir = by_identity[identity]
         assert not heir.stored
         assert identity not in verdict.lost
-        assert len(who) == len(NOBODY)
-        assert who != heir.who
-        assert all(mine in ("", inherited) for mine, inherited in zip(heir.who, who, strict=True))
+        assert len(names.who) == len(NOBODY)
+        assert names != heir.names
+        assert all(mine in ("", inherited) for mine, inherited in zip(heir.who, names.who, strict=True))
+        assert names.what == heir.what or not (heir.what[1] or heir.what[2])
 
 
 @settings(max_examples=300, deadline=None)

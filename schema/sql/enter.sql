@@ -7,14 +7,14 @@ INSERT INTO ledger
     cost_usd, reported_cost_usd, trace_id, span_id, parent_span_id, response_id, response_key, process, scope, layer, is_log, entered_at, reason
 )
 SELECT
-    'call' AS entry, 1 AS calls, s.tenant, {{who}}, s.service, s.environment, s.tags, s.provider, s.request_model, s.response_model, s.operation,
+    'call' AS entry, 1 AS calls, s.tenant, s.customer, s.feature, s.agent, s.team, s.user, s.session, s.service, s.environment, s.tags, s.provider, s.request_model, s.response_model, s.operation,
     s.service_tier, s.streamed, s.status, s.error_type, s.cache_hit, s.input_tokens, s.cache_read_tokens, s.cache_write_5m_tokens, s.cache_write_1h_tokens,
     s.output_tokens, s.reasoning_tokens, s.audio_input_tokens, s.audio_output_tokens, s.image_input_tokens, s.usage_source, s.started_at, s.duration_ns,
     s.ttft_ns, s.ttft_kind, {{cost}}, s.reported_cost_usd, s.trace_id, s.span_id, s.parent_span_id, s.response_id, s.response_key, s.process,
     s.scope, s.layer, s.is_log, now64(3) AS entered_at, '' AS reason
 FROM
 (
-    SELECT * FROM work.staged
+    SELECT {{columns}} FROM work.staged AS staged {{heirs}}
     WHERE problem = '' AND {{unseen}}
     {{once}}
 ) AS s

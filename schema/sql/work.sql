@@ -18,5 +18,6 @@ CREATE TABLE work.lost (tenant String, trace_id FixedString(16), span_id FixedSt
 CREATE TABLE work.heirs
 (
     tenant String, trace_id FixedString(16), span_id FixedString(8),
-    customer String, feature String, agent String, team String, user String, session String
+    customer String, feature String, agent String, team String, user String, session String,
+    provider String, request_model String, response_model String, service_tier String
 ) ENGINE = Memory;
