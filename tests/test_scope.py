@@ -17,7 +17,19 @@ from tallystick.collectors.scope import attribution, outgoing_baggage
 
 
 def test_public_names() -> None:
-    assert set(tallystick.__all__) == {"Client", "count_tokens", "estimate_cost", "flush", "flushed", "outgoing_baggage", "scope", "status"}
+    assert set(tallystick.__all__) == {
+        "Client",
+        "asgi",
+        "count_tokens",
+        "estimate_cost",
+        "flush",
+        "flushed",
+        "outgoing_baggage",
+        "scope",
+        "scope_rules",
+        "status",
+        "wsgi",
+    }
 
 
 def test_names_on_the_wire() -> None:

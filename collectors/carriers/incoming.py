@@ -1,12 +1,12 @@
 """What a request that arrives tells of whom it is for: its baggage where its sender is trusted, and rules."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
 from tallystick.collectors.carriers.baggage import NAME, read
-from tallystick.collectors.carriers.rules import Rule
+from tallystick.collectors.carriers.rules import Rule, rules, rules_of_file
 from tallystick.collectors.failures import report, warn_once
 from tallystick.collectors.scope import anything_arrived, arrived
 
@@ -106,3 +106,11 @@ async def _within(
 
 
 INCOMING: Final = Incoming()
+
+
+def scope_rules(given: str | Iterable[Mapping[str, Any]]) -> None:
+    """The rules of this process, in place of those it had: a TOML file's, or a list in the same words. See docs/propagation.md.
+
+    Of a rule that can't be understood a warning says what is wrong; the others count.
+    """
+    INCOMING.rules = rules_of_file(given) if isinstance(given, str) else rules(given, "scope_rules")

@@ -6,6 +6,7 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 
+from tallystick.collectors.calls.call import CURRENT
 from tallystick.collectors.carriers.baggage import NAME, merge, text
 from tallystick.collectors.carriers.destinations import Destinations
 from tallystick.collectors.scope import attribution
@@ -16,7 +17,7 @@ Groq, Together, …), by Google, by Fern (Cohere, ElevenLabs, …), and boto3.""
 
 MODEL_CLIENT_AGENTS: Final = (
     "openai/", "asyncopenai/", "anthropic/", "asyncanthropic/", "google-genai-sdk/", "mistral-client-python/", "cohere/",
-    "litellm/", "ollama-python/", "boto3/", "botocore/", "aiobotocore/", "langchain", "huggingface", "unknown/none; hf_hub",
+    "speakeasy-sdk/", "litellm/", "ollama-python/", "boto3/", "botocore/", "aiobotocore/", "langchain", "unknown/none; hf_hub", "groq/",
 )  # fmt: skip
 """Beginnings of their `User-Agent`, lowercase."""
 
@@ -34,7 +35,8 @@ class Outgoing:
 
     def to_host(self, host: str, headers: Iterable[tuple[str | bytes, str | bytes]]) -> str | None:
         """The `baggage` header of a request to `host` (without port) with these headers; None leaves the request as it is."""
-        if not self.destinations.include(host) or not (found := attribution()):
+        # A call's own requests come from within it, whatever their headers say.
+        if not self.destinations.include(host) or CURRENT.get() is not None or not (found := attribution()):
             return None
         written: list[str] = []
         for name, value in headers:

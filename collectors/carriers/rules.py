@@ -107,7 +107,7 @@ def rules(listed: Iterable[Any], where: str) -> tuple[Rule, ...]:
 
 def rules_of_file(path: str) -> tuple[Rule, ...]:
     """Of a TOML file with `[[rule]]` tables. None, and a warning, where it can't be read."""
-    where = f"TALLYSTICK_SCOPE_RULES={path}"
+    where = f"scope rules in {path}"
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:

@@ -7,14 +7,32 @@ from tallystick.collectors.scope import outgoing_baggage, scope
 
 if TYPE_CHECKING:
     from tallystick.client import Client
+    from tallystick.collectors.carriers.asgi import asgi
+    from tallystick.collectors.carriers.incoming import scope_rules
+    from tallystick.collectors.carriers.wsgi import wsgi
     from tallystick.collectors.start import flush, flushed, status
     from tallystick.collectors.tokens import count_messages as count_tokens
     from tallystick.estimating import estimate_cost
 
-__all__ = ["Client", "count_tokens", "estimate_cost", "flush", "flushed", "outgoing_baggage", "scope", "status"]
+__all__ = [
+    "Client",
+    "asgi",
+    "count_tokens",
+    "estimate_cost",
+    "flush",
+    "flushed",
+    "outgoing_baggage",
+    "scope",
+    "scope_rules",
+    "status",
+    "wsgi",
+]
 
 # A service that is only metered never asks, and needn't load what asking takes.
 _LAZY: Final = {
+    "asgi": ("tallystick.collectors.carriers.asgi", "asgi"),
+    "scope_rules": ("tallystick.collectors.carriers.incoming", "scope_rules"),
+    "wsgi": ("tallystick.collectors.carriers.wsgi", "wsgi"),
     "Client": ("tallystick.client", "Client"),
     "count_tokens": ("tallystick.collectors.tokens", "count_messages"),
     "estimate_cost": ("tallystick.estimating", "estimate_cost"),
