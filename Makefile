@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs clients clients-lock clean
+.PHONY: help setup demo test lint bench docs clients clients-lock kafka clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ lint: setup  ## ruff, mypy and pyright
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pyright --pythonpath $(PY)
+
+kafka:  ## a Kafka broker on 127.0.0.1:9092 for trying things out (Java, Maven)
+	@deploy/kafka/run.sh .kafka/data 9092
 
 bench: setup  ## the benchmarks, which print ratios
 	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(PY) $$benchmark; done

@@ -41,7 +41,7 @@ class Delivery:
             session=self._session,
         )
         for logger in TALKATIVE:
-            logging.getLogger(logger).addFilter(_of_other_threads)
+            logging.getLogger(logger).addFilter(of_other_threads)
 
     def send(self, batch: Sequence[ReadableSpan]) -> Outcome:
         """Tries for as long as `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s) says. Raises nothing."""
@@ -104,6 +104,6 @@ def _rejected(body: bytes) -> int:
         return 0
 
 
-def _of_other_threads(record: logging.LogRecord) -> bool:
-    # Kafka's client has threads of its own, which bear the name, too.
+def of_other_threads(record: logging.LogRecord) -> bool:
+    """A filter of log records: not those of the queue's thread, nor of Kafka's client, whose threads bear its name."""
     return THREAD_NAME not in (record.threadName or "")

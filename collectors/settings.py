@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from tallystick.collectors.failures import STRICT, warn_once
+from tallystick.schema.kafka import TOPIC, is_topic
 
 
 class Variable(NamedTuple):
@@ -27,6 +28,26 @@ VARIABLES: Final = (
     ),
     Variable("TALLYSTICK_KEY", "", "API key, sent as `Authorization: Bearer …`; never logged."),
     Variable("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "`gzip`, `deflate` or `none`; also `…_TRACES_COMPRESSION`."),
+    Variable(
+        "TALLYSTICK_KAFKA",
+        "",
+        "Brokers (`host:port`, comma-separated) that model spans are sent to instead of a server. Needs `pip install 'tallystick[kafka]'`.",
+    ),
+    Variable("TALLYSTICK_KAFKA_TOPIC", TOPIC, "Topic of these messages; it must exist, or the brokers make it."),
+    Variable(
+        "TALLYSTICK_KAFKA_SECURITY_PROTOCOL",
+        "",
+        "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`; if unset, by what else is given.",
+    ),
+    Variable("TALLYSTICK_KAFKA_SASL_MECHANISM", "", "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512` (the one used if unset)."),
+    Variable("TALLYSTICK_KAFKA_USERNAME", "", "User for SASL."),
+    Variable("TALLYSTICK_KAFKA_PASSWORD", "", "Password for SASL; never logged."),
+    Variable(
+        "TALLYSTICK_KAFKA_CERTIFICATE", "", "File with the certificates that the brokers' are checked by; else the system's."
+    ),
+    Variable("TALLYSTICK_KAFKA_CLIENT_CERTIFICATE", "", "File with the client's own certificate, where brokers ask for one."),
+    Variable("TALLYSTICK_KAFKA_CLIENT_KEY", "", "File with its key."),
+    Variable("TALLYSTICK_CAPTURE_CONTENT", "false", "`true` sends prompts and completions, too: see Prompts."),
     Variable(
         "TALLYSTICK_STREAM_USAGE",
         "count",
@@ -63,6 +84,17 @@ _DEFAULTS: Final = {variable.name: variable.default for variable in VARIABLES}
 
 
 @dataclass(frozen=True, slots=True)
+class Kafka:
+    """Brokers to send to, and as whom."""
+
+    brokers: tuple[str, ...]
+    topic: str
+    compressed: bool
+    security: Mapping[str, str] = field(repr=False)
+    """By the names of kafka-python's settings."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that the collector takes from the environment, resolved."""
 
@@ -80,12 +112,16 @@ class Settings:
     scope_rules: str
     scope_in_threads: bool
     left_off: frozenset[str]
+    kafka: Kafka | None
+    capture_content: bool
     ask_usage: bool
     """Whether streams ask for usage that the application didn't ask for."""
 
     @property
     def server(self) -> str:
-        """The endpoint as it may be logged: without user, password and query."""
+        """Where spans go, as it may be logged: without user, password and query."""
+        if self.kafka:
+            return f"kafka://{','.join(self.kafka.brokers)}/{self.kafka.topic}"
         url = urlsplit(self.endpoint)
         return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
 
@@ -111,9 +147,8 @@ def read(environ: Mapping[str, str]) -> Settings:
         left_off=frozenset(
             name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",") if name.strip()
         ),
-        left_off=frozenset(
-            name.strip() for name in environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",") if name.strip()
-        ),
+        kafka=_kafka(environ),
+        capture_content=environ.get("TALLYSTICK_CAPTURE_CONTENT", "").strip().lower() == "true",
         ask_usage=_ask_usage(environ),
     )
 
@@ -123,6 +158,47 @@ def _ask_usage(environ: Mapping[str, str]) -> bool:
     if given not in ("ask", "count"):
         warn_once("TALLYSTICK_STREAM_USAGE", f"TALLYSTICK_STREAM_USAGE={given!r} is neither ask nor count; using count")
     return given == "ask"
+
+
+def _kafka(environ: Mapping[str, str]) -> Kafka | None:
+    brokers = tuple(broker.strip() for broker in environ.get("TALLYSTICK_KAFKA", "").split(",") if broker.strip())
+    if not brokers:
+        return None
+    topic = environ.get("TALLYSTICK_KAFKA_TOPIC") or TOPIC
+    if not is_topic(topic):
+        warn_once("TALLYSTICK_KAFKA_TOPIC", f"TALLYSTICK_KAFKA_TOPIC={topic!r} is no name of a topic; using {TOPIC}")
+        topic = TOPIC
+    given = {
+        name: value
+        for name, variable in _KAFKA_SECURITY.items()
+        if (value := environ.get(f"TALLYSTICK_KAFKA_{variable}", "").strip())
+    }
+    sasl = "sasl_plain_username" in given
+    tls = any(name.startswith("ssl_") for name in given)
+    protocol = {(False, False): "PLAINTEXT", (False, True): "SSL"}.get((sasl, tls), "SASL_SSL")
+    security = {"security_protocol": _one_of(environ, "SECURITY_PROTOCOL", _PROTOCOLS, protocol), **given}
+    if security["security_protocol"].startswith("SASL"):
+        security["sasl_mechanism"] = _one_of(environ, "SASL_MECHANISM", _MECHANISMS, _MECHANISMS[-1])
+    compression = environ.get("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION") or environ.get("OTEL_EXPORTER_OTLP_COMPRESSION")
+    return Kafka(brokers, topic, compression != "none", security)
+
+
+_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_KAFKA_SECURITY: Final = {
+    "sasl_plain_username": "USERNAME",
+    "sasl_plain_password": "PASSWORD",
+    "ssl_cafile": "CERTIFICATE",
+    "ssl_certfile": "CLIENT_CERTIFICATE",
+    "ssl_keyfile": "CLIENT_KEY",
+}
+
+
+def _one_of(environ: Mapping[str, str], variable: str, known: tuple[str, ...], default: str) -> str:
+    given = environ.get(f"TALLYSTICK_KAFKA_{variable}", "").strip().upper()
+    if given and given not in known:
+        warn_once(variable, f"TALLYSTICK_KAFKA_{variable}={given!r} is none of {', '.join(known)}; using {default}")
+    return given if given in known else default
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:

@@ -214,6 +214,7 @@ class SpanQueue:
                     self._sender = self._connect()
                 while batch := self._next_batch():
                     self._deliver(self._sender, batch)
+                self._sender.close()
             except Exception as error:
                 # Without a thread nothing can be sent: count instead of keeping.
                 with self._changed:

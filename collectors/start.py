@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from tallystick.collectors.failures import contained
 from tallystick.collectors.instrumentations import Choice, Instrumentations, State
 from tallystick.collectors.instrumentations import installed_instrumentations as _installed
-from tallystick.collectors.settings import Settings, read
+from tallystick.collectors.settings import Kafka, Settings, read
 from tallystick.collectors.span_queue import EXIT_S, Counts, Sender, SpanQueue
 
 P = ParamSpec("P")
@@ -82,12 +82,22 @@ def _start(settings: Settings) -> _Collector:
 
 
 def _connect(settings: Settings) -> Sender:
-    # In the thread of the queue: the HTTP client takes longer to import than all the rest.
+    # In the thread of the queue: the HTTP client and Kafka's take longer to import than all the rest.
+    if settings.kafka is not None:
+        return _connect_to_kafka(settings.kafka)
     import netrc  # noqa: F401 - requests would, with its first request, when a fork no longer waits for imports
 
     from tallystick.collectors.delivery import Delivery
 
     return Delivery(settings)
+
+
+def _connect_to_kafka(settings: Kafka) -> Sender:
+    try:
+        from tallystick.collectors.kafka import KafkaDelivery
+    except ImportError as error:
+        raise ImportError("TALLYSTICK_KAFKA needs kafka-python: pip install 'tallystick[kafka]'") from error
+    return KafkaDelivery(settings)
 
 
 def status() -> Status | None:
