@@ -76,6 +76,7 @@ VARIABLES: Final = (
         "true",
         "`false`: a scope doesn't reach the threads and the jobs of thread pools that are started in it.",
     ),
+    Variable("TALLYSTICK_GUARD_POLL", "10", "Seconds between questions to the server how budgets stand that guards hold to."),
     Variable(STRICT, "0", "`1` raises the collector's own errors instead of logging each once. For tests."),
 )
 """The settings that the collector itself reads. The OTLP exporter further honours the other `OTEL_EXPORTER_OTLP_*`."""
@@ -116,6 +117,7 @@ class Settings:
     capture_content: bool
     ask_usage: bool
     """Whether streams ask for usage that the application didn't ask for."""
+    guard_poll_s: int
 
     @property
     def server(self) -> str:
@@ -150,6 +152,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         kafka=_kafka(environ),
         capture_content=environ.get("TALLYSTICK_CAPTURE_CONTENT", "").strip().lower() == "true",
         ask_usage=_ask_usage(environ),
+        guard_poll_s=_positive(environ, "TALLYSTICK_GUARD_POLL"),
     )
 
 

@@ -43,6 +43,7 @@ class _Collector:
 
 
 _started: _Collector | None = None
+_observing = False
 _starting = threading.Lock()
 
 
@@ -58,7 +59,6 @@ def _start(settings: Settings) -> _Collector:
     queue = SpanQueue(settings, lambda: _connect(settings))
     if settings.disabled:
         return _Collector(settings, queue, None, "off")
-    from tallystick.collectors.calls import stainless
     from tallystick.collectors.carriers.hooks import watch
     from tallystick.collectors.endings import send_before_the_end
     from tallystick.collectors.processor import ModelSpanProcessor
@@ -76,8 +76,7 @@ def _start(settings: Settings) -> _Collector:
         watch(settings)
     instrumentations = Instrumentations(settings.left_off)
     instrumentations.watch()
-    with contained("observing clients"):
-        stainless.watch(settings.ask_usage)
+    observe(settings)
     return _Collector(settings, queue, instrumentations, provider)
 
 
@@ -98,6 +97,17 @@ def _connect_to_kafka(settings: Kafka) -> Sender:
     except ImportError as error:
         raise ImportError("TALLYSTICK_KAFKA needs kafka-python: pip install 'tallystick[kafka]'") from error
     return KafkaDelivery(settings)
+
+
+def observe(settings: Settings) -> None:
+    """Once in a process: client libraries are hooked into when they are imported. Guards need that without an export, too."""
+    global _observing  # noqa: PLW0603 - a second hook would see each call twice
+    if not _observing:
+        _observing = True
+        with contained("observing clients"):
+            from tallystick.collectors.calls import stainless
+
+            stainless.watch(settings.ask_usage)
 
 
 def status() -> Status | None:
