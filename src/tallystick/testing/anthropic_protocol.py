@@ -3,6 +3,7 @@
 import re
 from typing import Any, Final
 
+from tallystick.testing.openai_protocol import ARGUMENTS, calls_tool
 from tallystick.testing.protocol import WORDS, Event, Events, Json, Operation
 from tallystick.testing.truth import ServedCall, Usage
 
@@ -14,9 +15,17 @@ USAGES: Final = {
 }
 
 
+_TOOL: Final[Json] = {"type": "tool_use", "id": "toolu_1", "name": "tick", "input": {}}
+
+
+def _stop_reason(call: ServedCall) -> str:
+    return "tool_use" if calls_tool(call) else "end_turn"
+
+
 def message(call: ServedCall, usage: Usage, body: Json) -> Json:
     content: list[Json] = [{"type": "thinking", "thinking": "…", "signature": "s"}] if usage.reasoning else []
-    return _message(call, [*content, {"type": "text", "text": "".join(WORDS)}], "end_turn", _usage(usage))
+    answer = {**_TOOL, "input": {"of": "tally"}} if calls_tool(call) else {"type": "text", "text": "".join(WORDS)}
+    return _message(call, [*content, answer], _stop_reason(call), _usage(usage))
 
 
 def message_events(call: ServedCall, usage: Usage, body: Json) -> Events:
@@ -33,13 +42,14 @@ def message_events(call: ServedCall, usage: Usage, body: Json) -> Events:
         yield event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "s"})
         yield event("content_block_stop", index=0)
         index = 1
-    yield event("content_block_start", index=index, content_block={"type": "text", "text": ""})
+    yield event("content_block_start", index=index, content_block=_TOOL if calls_tool(call) else {"type": "text", "text": ""})
     yield event("ping")
-    for word in WORDS:
-        yield event("content_block_delta", index=index, delta={"type": "text_delta", "text": word})
+    for piece in ARGUMENTS if calls_tool(call) else WORDS:
+        delta = {"type": "input_json_delta", "partial_json": piece} if calls_tool(call) else {"type": "text_delta", "text": piece}
+        yield event("content_block_delta", index=index, delta=delta)
     yield event("content_block_stop", index=index)
     final = {"output_tokens": usage.output, **_details(usage)}
-    yield event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage=final)
+    yield event("message_delta", delta={"stop_reason": _stop_reason(call), "stop_sequence": None}, usage=final)
     yield event("message_stop")
 
 

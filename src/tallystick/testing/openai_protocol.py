@@ -15,6 +15,27 @@ _USAGES: Final = {
 }
 
 
+ARGUMENTS: Final = ('{"of": ', '"tally"}')
+CHAT_TOOL: Final[Json] = {"id": "call_1", "type": "function", "function": {"name": "tick", "arguments": "".join(ARGUMENTS)}}
+_TOOL_ITEM: Final[Json] = {
+    "id": "fc_1",
+    "type": "function_call",
+    "status": "completed",
+    "call_id": "call_1",
+    "name": "tick",
+    "arguments": "".join(ARGUMENTS),
+}
+
+
+def calls_tool(call: ServedCall) -> bool:
+    """A model with the word `tools` answers with a call of the tool `tick`."""
+    return "tools" in call.request_model.split("-")
+
+
+def _chat_answer(call: ServedCall) -> Json:
+    return {"content": None, "tool_calls": [CHAT_TOOL]} if calls_tool(call) else {"content": "".join(WORDS)}
+
+
 def chat(call: ServedCall, usage: Usage, body: Json) -> Json:
     return {
         "id": call.response_id,
@@ -26,9 +47,9 @@ def chat(call: ServedCall, usage: Usage, body: Json) -> Json:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": "".join(WORDS), "refusal": None},
+                "message": {"role": "assistant", **_chat_answer(call), "refusal": None},
                 "logprobs": None,
-                "finish_reason": "stop",
+                "finish_reason": "tool_calls" if calls_tool(call) else "stop",
             }
         ],
         "usage": _chat_usage(usage),
@@ -55,16 +76,24 @@ def chat_events(call: ServedCall, usage: Usage, body: Json) -> Events:
         return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
 
     yield None, chunk(choice({"role": "assistant", "content": "", "refusal": None}))
-    for word in WORDS:
-        yield None, chunk(choice({"content": word}))
-    yield None, chunk(choice({}, "stop"))
+    if calls_tool(call):
+        for piece in ("", *ARGUMENTS):
+            begun: Json = (
+                {"function": {"arguments": piece}} if piece else CHAT_TOOL | {"function": {"name": "tick", "arguments": ""}}
+            )
+            yield None, chunk(choice({"tool_calls": [{"index": 0, **begun}]}))
+    else:
+        for word in WORDS:
+            yield None, chunk(choice({"content": word}))
+    yield None, chunk(choice({}, "tool_calls" if calls_tool(call) else "stop"))
     if include_usage:
         yield None, chunk([], usage=_chat_usage(usage))
     yield None, "[DONE]"
 
 
 def response(call: ServedCall, usage: Usage, body: Json) -> Json:
-    return _response(call, "completed", [_message("completed", [_text("".join(WORDS))])], _response_usage(usage))
+    answer = _TOOL_ITEM if calls_tool(call) else _message("completed", [_text("".join(WORDS))])
+    return _response(call, "completed", [answer], _response_usage(usage))
 
 
 def response_events(call: ServedCall, usage: Usage, body: Json) -> Events:
@@ -79,6 +108,15 @@ def response_events(call: ServedCall, usage: Usage, body: Json) -> Events:
     text = "".join(WORDS)
     yield event("response.created", response=_response(call, "in_progress", [], None))
     yield event("response.in_progress", response=_response(call, "in_progress", [], None))
+    if calls_tool(call):
+        yield event("response.output_item.added", output_index=0, item=_TOOL_ITEM | {"arguments": "", "status": "in_progress"})
+        for piece in ARGUMENTS:
+            yield event("response.function_call_arguments.delta", item_id="fc_1", output_index=0, delta=piece)
+        done = {"item_id": "fc_1", "output_index": 0, "name": "tick", "arguments": "".join(ARGUMENTS)}
+        yield event("response.function_call_arguments.done", **done)
+        yield event("response.output_item.done", output_index=0, item=_TOOL_ITEM)
+        yield event("response.completed", response=response(call, usage, body))
+        return
     yield event("response.output_item.added", output_index=0, item=_message("in_progress", []))
     yield event("response.content_part.added", **place, part=_text(""))
     for word in WORDS:
@@ -111,7 +149,9 @@ def asks_for_usage(body: Json) -> bool:
 
 
 def _is_chat_token(name: str | None, data: Any) -> bool:
-    return not isinstance(data, str) and any(choice["delta"].get("content") for choice in data["choices"])
+    return not isinstance(data, str) and any(
+        choice["delta"].get("content") or choice["delta"].get("tool_calls") for choice in data["choices"]
+    )
 
 
 def _message(status: str, content: list[Json]) -> Json:
@@ -192,7 +232,7 @@ OPERATIONS: Final = (
         answer=response,
         error=error,
         events=response_events,
-        is_token=lambda name, data: name == "response.output_text.delta",
+        is_token=lambda name, data: name in ("response.output_text.delta", "response.function_call_arguments.delta"),
         is_last=lambda name, data: name == "response.completed",
         response_id="resp_",
         dated="-2026-07-18",

@@ -19,6 +19,7 @@ from tallystick.testing import (
     mistral_protocol,
     openai_protocol,
 )
+from tallystick.testing.faults import BODIES, EVENTS_BEFORE, Fault, fault, spoiled
 from tallystick.testing.protocol import Json, Operation
 from tallystick.testing.truth import USAGE_HEADER, Behaviour, ServedCall, behaviour
 
@@ -43,7 +44,7 @@ class ProviderServer:
 
     A context manager. `url` is the base URL of the clients, `openai_url` and `mistral_url` of those two; any key does.
     `calls` has one `ServedCall` for each request, in order of arrival. What a call uses and whether it fails is asked
-    for by the name of its model (`truth.behaviour`) or the header `x-tallystick-usage`. Prompts aren't kept.
+    for by the name of its model (`truth.behaviour`, `faults.Fault`) or the header `x-tallystick-usage`. Prompts aren't kept.
     """
 
     def __init__(self, *, first_token_s: float = 0.0, between_tokens_s: float = 0.0, clock: Clock = time.time_ns) -> None:
@@ -120,8 +121,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(operation, 400)
             return
         call = self._call(operation, path, model, operation.streamed(body), wanted)
+        kind = fault(model)
+        again = kind == "again" and all(one.request_model != model for one in self.provider.calls)
         self.provider.calls.append(call)
-        if wanted.failure == "hang":
+        if again:
+            call.status, call.usage = 429, None
+            self._end(call)
+            self._json(429, operation.error(429), {"retry-after-ms": "1"})
+        elif kind is not None and kind in BODIES:
+            call.status = 200
+            self._end(call)
+            self._answer(200, *BODIES[kind])
+        elif wanted.failure == "hang":
             self.provider.closing.wait()
             self.close_connection = True
         elif wanted.failure is not None:
@@ -129,11 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._end(call)
             self._error(operation, call.status)
         elif call.streamed:
-            self._stream(operation, call, wanted, body)
+            self._stream(operation, call, wanted, body, kind)
         else:
             call.status, call.usage_sent = 200, True
             self._end(call)
-            self._json(200, operation.answer(call, wanted.usage, body), operation.headers(call, wanted.usage))
+            self._json(200, spoiled(operation.answer(call, wanted.usage, body), kind), operation.headers(call, wanted.usage))
 
     def _call(self, operation: Operation, path: str, model: str, streamed: bool, wanted: Behaviour) -> ServedCall:
         return ServedCall(
@@ -154,9 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(status, operation.error(status), operation.error_headers(status))
 
     def _json(self, status: int, body: Json, headers: Mapping[str, str] = MappingProxyType({})) -> None:
-        raw = json.dumps(body).encode()
+        self._answer(status, "application/json", json.dumps(body).encode(), headers)
+
+    def _answer(self, status: int, media_type: str, raw: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", media_type)
         self.send_header("content-length", str(len(raw)))
         for name, value in headers.items():
             self.send_header(name, value)
@@ -168,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("request-id", "req_1")
         self.send_header("x-request-id", "req_1")
 
-    def _stream(self, operation: Operation, call: ServedCall, wanted: Behaviour, body: Json) -> None:
+    def _stream(self, operation: Operation, call: ServedCall, wanted: Behaviour, body: Json, kind: Fault | None) -> None:
         assert operation.events is not None
         provider = self.provider
         extra_s = 0.1 if wanted.slow else 0.0
@@ -181,7 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self._identify()
             self.end_headers()
-            for event, data in operation.events(call, wanted.usage, body):
+            for number, (event, data) in enumerate(operation.events(call, wanted.usage, body)):
+                if number == EVENTS_BEFORE and kind in ("midline", "short", "event"):
+                    self._break_off(operation, call, kind, operation.frame(event, data))
+                    return
                 if operation.is_token(event, data):
                     first = call.first_token_ns is None
                     time.sleep((provider.first_token_s if first else provider.between_tokens_s) + extra_s)
@@ -190,12 +206,25 @@ class _Handler(BaseHTTPRequestHandler):
                 if operation.is_last(event, data):
                     call.usage_sent = operation.tells_usage(body)
                     self._end(call)
-                self._chunk(operation.frame(event, data))
+                self._chunk(operation.frame(event, spoiled(data, kind)))
             self._chunk(b"")
         except (BrokenPipeError, ConnectionResetError):
             call.cut_short, call.usage_sent = True, False
             self._end(call)
             self.close_connection = True
+
+    def _break_off(self, operation: Operation, call: ServedCall, kind: Fault, piece: bytes) -> None:
+        call.cut_short = True
+        self._end(call)
+        if kind == "event":
+            error = operation.error(500)
+            self._chunk(operation.frame("error" if "type" in error else None, error))
+            self._chunk(b"")
+            return
+        self._chunk(piece[: len(piece) // 2])
+        if kind == "short":
+            self._chunk(b"")
+        self.close_connection = True
 
     def _chunk(self, raw: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(raw), raw))
