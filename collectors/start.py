@@ -105,9 +105,10 @@ def observe(settings: Settings) -> None:
     if not _observing:
         _observing = True
         with contained("observing clients"):
-            from tallystick.collectors.calls import stainless
+            from tallystick.collectors.calls import stainless, vllm
 
             stainless.watch(settings.ask_usage)
+            vllm.watch()
 
 
 def status() -> Status | None:
