@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from types import ModuleType
 from typing import Any, Final, Literal
 
 import wrapt
 
-from tallystick.collectors.failures import report
+from tallystick.collectors.failures import contained, report
 from tallystick.collectors.libraries import LIBRARIES, WITHOUT_CONTENT, Library
 
 NATIVE: Final = "native"
@@ -75,20 +76,34 @@ class Instrumentations:
     def __init__(self, left_off: frozenset[str]) -> None:
         self._left_off = left_off
         self._points = _entry_points()
+        self._ours: dict[type, tuple[str, str]] = {}
+        """Instrumentor that we turned on → its library and distribution."""
+        self._starting: set[type] = set()
+        """Instrumentors that are being turned on, by whomever."""
         self.states: dict[str, tuple[str, State]] = {}
         """Library → what it is seen by, and how that came, for each library imported so far."""
 
     def watch(self) -> None:
         """Imports nothing: an instrumentation, which imports its library, is loaded when the application does that."""
+        wrapt.register_post_import_hook(self._watch_instrumentors, "opentelemetry.instrumentation.instrumentor")
         for library in LIBRARIES:
-            if library.native or any(name in self._points for name in library.instrumentations):
-                wrapt.register_post_import_hook(self._hook(library), library.module)
+            modules = self._modules(library)
+            if library.native or modules:
+                for module in (library.module, *modules):
+                    wrapt.register_post_import_hook(self._hook(library), module)
 
-    def _hook(self, library: Library) -> Callable[[object], None]:
-        def imported(_: object) -> None:
+    def _modules(self, library: Library) -> list[str]:
+        """Where the installed instrumentations of `library` are defined."""
+        return [self._points[name].module for name in library.instrumentations if name in self._points]
+
+    def _hook(self, library: Library) -> Callable[[ModuleType], None]:
+        def imported(module: ModuleType) -> None:
             # Runs inside the application's import statement.
             try:
-                self._turn_on(library)
+                # An instrumentation mostly imports its library, and can be turned on only once its own import has ended.
+                half = any(_is_half_imported(name) for name in self._modules(library) if name != module.__name__)
+                if library.module in sys.modules and library.distribution not in self.states and not half:
+                    self._turn_on(library)
             except Exception as error:
                 report(f"instrumenting {library.distribution}", error)
 
@@ -96,7 +111,7 @@ class Instrumentations:
 
     def _turn_on(self, library: Library) -> None:
         for name in library.instrumentations:
-            if name in self._points and _is_on(self._points[name]):
+            if name in self._points and self._is_on(self._points[name]):
                 self.states[library.distribution] = (name, "by the application")
                 return
         installed = {name: point.name for name, point in self._points.items()}
@@ -111,12 +126,40 @@ class Instrumentations:
             self.states[library] = (name, "failed")
             try:
                 _without_content(name)
-                self._points[name].load()().instrument(raise_exception_on_conflict=True)
+                instrumentor = self._points[name].load()()
+                instrumentor.instrument(raise_exception_on_conflict=True)
+                self._ours[type(instrumentor)] = (library, name)
             except Exception as error:
                 report(f"turning on {name}", error)
             else:
                 self.states[library] = (name, "on")
                 return
+
+    def _is_on(self, point: EntryPoint) -> bool:
+        """Whether the application has turned on this instrumentation itself, or is about to. Imports nothing."""
+        instrumentor: Any = getattr(sys.modules.get(point.module), point.attr, None)
+        if instrumentor is None:
+            return False
+        return instrumentor in self._starting or bool(instrumentor().is_instrumented_by_opentelemetry)
+
+    def _watch_instrumentors(self, _: object) -> None:
+        wrapt.wrap_function_wrapper("opentelemetry.instrumentation.instrumentor", "BaseInstrumentor.instrument", self._instrument)
+
+    def _instrument(
+        self, instrument: Callable[..., None], instrumentor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Around `instrument()` of all: what the application turns on itself, with settings of its own perhaps, is no longer ours."""
+        kind = type(instrumentor)
+        if kind in self._ours:
+            library, name = self._ours.pop(kind)
+            with contained("giving way to the application's instrumentation"):
+                instrumentor.uninstrument()
+                self.states[library] = (name, "by the application")
+        self._starting.add(kind)
+        try:
+            instrument(*args, **kwargs)
+        finally:
+            self._starting.discard(kind)
 
 
 def _entry_points() -> dict[str, EntryPoint]:
@@ -147,10 +190,8 @@ def _release(of: str) -> tuple[int, ...]:
     return tuple(int(part) for part in leading if part.isdigit()) or (0,)
 
 
-def _is_on(point: EntryPoint) -> bool:
-    """Whether the application has turned on this instrumentation itself. Imports nothing."""
-    instrumentor: Any = getattr(sys.modules.get(point.module), point.attr, None)
-    return instrumentor is not None and bool(instrumentor().is_instrumented_by_opentelemetry)
+def _is_half_imported(module: str) -> bool:
+    return bool(getattr(getattr(sys.modules.get(module), "__spec__", None), "_initializing", False))
 
 
 def _without_content(distribution: str) -> None:
