@@ -44,6 +44,7 @@ class _Collector:
 
 _started: _Collector | None = None
 _observing = False
+_beginning = threading.Lock()
 _starting = threading.Lock()
 
 
@@ -102,8 +103,9 @@ def _connect_to_kafka(settings: Kafka) -> Sender:
 def observe(settings: Settings) -> None:
     """Once in a process: client libraries are hooked into when they are imported. Guards need that without an export, too."""
     global _observing  # noqa: PLW0603 - a second hook would see each call twice
-    if not _observing:
-        _observing = True
+    with _beginning:
+        first, _observing = not _observing, True
+    if first:
         with contained("observing clients"):
             from tallystick.collectors.calls import stainless, vllm
 

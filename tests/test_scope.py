@@ -18,12 +18,16 @@ from tallystick.collectors.scope import attribution, outgoing_baggage
 
 def test_public_names() -> None:
     assert set(tallystick.__all__) == {
+        "BudgetExceeded",
+        "CircuitOpen",
         "Client",
         "asgi",
+        "breaker",
         "count_tokens",
         "estimate_cost",
         "flush",
         "flushed",
+        "guard",
         "outgoing_baggage",
         "scope",
         "scope_rules",

@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from tallystick.collectors.start import flush, flushed, status
     from tallystick.collectors.tokens import count_messages as count_tokens
     from tallystick.estimating import estimate_cost
+    from tallystick.guarding import BudgetExceeded, CircuitOpen, breaker, guard
 
 __all__ = [
+    "BudgetExceeded",
+    "CircuitOpen",
     "Client",
     "asgi",
+    "breaker",
     "count_tokens",
     "estimate_cost",
     "flush",
     "flushed",
+    "guard",
     "outgoing_baggage",
     "scope",
     "scope_rules",
@@ -33,6 +38,10 @@ _LAZY: Final = {
     "asgi": ("tallystick.collectors.carriers.asgi", "asgi"),
     "scope_rules": ("tallystick.collectors.carriers.incoming", "scope_rules"),
     "wsgi": ("tallystick.collectors.carriers.wsgi", "wsgi"),
+    "BudgetExceeded": ("tallystick.guarding", "BudgetExceeded"),
+    "CircuitOpen": ("tallystick.guarding", "CircuitOpen"),
+    "breaker": ("tallystick.guarding", "breaker"),
+    "guard": ("tallystick.guarding", "guard"),
     "Client": ("tallystick.client", "Client"),
     "count_tokens": ("tallystick.collectors.tokens", "count_messages"),
     "estimate_cost": ("tallystick.estimating", "estimate_cost"),
