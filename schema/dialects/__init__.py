@@ -139,3 +139,23 @@ def usage_names() -> list[list[str]]:
     for row in _rows("usage.csv"):
         names.setdefault(row["column"], []).append(row["name"])
     return [names.get(column, [""]) for column in COUNTS]
+
+
+@dataclass(frozen=True)
+class Content:
+    """One row of `content.csv`: attributes called `attribute` (`*` is any text) may hold what was asked or answered.
+
+    keep: what of it is none, and needed: nothing; `all`; `ending`, the words of a message that tell how a call ended; or names of members of
+    a JSON object, `..` before one found anywhere in the text.
+    """
+
+    attribute: str
+    dialect: str
+    keep: str
+    note: str
+
+
+@cache
+def content() -> tuple[Content, ...]:
+    """All rows; one that names an attribute in full comes before any with a `*`, of those the first that matches applies."""
+    return tuple(Content(**row) for row in _rows("content.csv"))
