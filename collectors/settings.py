@@ -18,6 +18,7 @@ class Variable(NamedTuple):
 
 
 VARIABLES: Final = (
+    Variable("TALLYSTICK_AUTO", "true", "`false`: `opentelemetry-instrument` doesn't start the collector; the import still does."),
     Variable("OTEL_SDK_DISABLED", "false", "`true` turns the collector off: no provider, no instrumentation, no export."),
     Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Full URL that model spans are sent to, unless `TALLYSTICK_URL` is set."),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Base URL, `/v1/traces` is added, unless `TALLYSTICK_URL` is set."),
@@ -56,7 +57,7 @@ VARIABLES: Final = (
     Variable("OTEL_BSP_SCHEDULE_DELAY", "500", "Milliseconds for which an ended span waits for others at most."),
     Variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", "Spans in one request at most."),
     Variable("OTEL_BSP_MAX_QUEUE_SIZE", "4096", "Spans kept while the server is away; further ones are dropped and counted."),
-    Variable("OTEL_TRACES_SAMPLER", "always_on", "Sampler of the provider, where the collector makes it."),
+    Variable("OTEL_TRACES_SAMPLER", "always_on", "Sampler of the provider, where the collector makes it; no call is lost by it."),
     Variable("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "", "Instrumentations to leave off, by name, comma-separated; `*` is all."),
     Variable(
         "TALLYSTICK_PROPAGATE_TO",
@@ -99,6 +100,8 @@ class Kafka:
 class Settings:
     """Everything that the collector takes from the environment, resolved."""
 
+    auto: bool
+    """Whether `opentelemetry-instrument` starts the collector."""
     disabled: bool
     endpoint: str
     key: str = field(repr=False)
@@ -132,6 +135,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`. A number that is none is replaced by its default, with a warning."""
     max_queue = _positive(environ, "OTEL_BSP_MAX_QUEUE_SIZE")
     return Settings(
+        auto=environ.get("TALLYSTICK_AUTO", "").strip().lower() != "false",
         disabled=environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true",
         endpoint=_endpoint(environ),
         key=environ.get("TALLYSTICK_KEY", "").strip(),
