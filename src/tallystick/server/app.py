@@ -30,6 +30,7 @@ from tallystick.server import (
     clickhouse_api,
     corrections_api,
     focus_api,
+    guard_api,
     outcomes_api,
     questions_api,
     reconcile_api,
@@ -175,6 +176,7 @@ def create_app(
     app.include_router(allocation_api.router(allocations, door))
     app.include_router(reconcile_api.router(reconcile_api.ask_of(store), desk.corrections, door))
     app.include_router(budgets_api.router(alerts, door))
+    app.include_router(guard_api.router(alerts, door, state))
     app.include_router(alerts_api.router(alerts, door))
     describe(app)
     _answer_errors(app)
