@@ -16,7 +16,6 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, Status
 
 from tallystick.collectors.failures import warn_once
-from tallystick.schema import dialects
 
 Redactor = Callable[[str, str], str | None]
 
@@ -33,6 +32,14 @@ ANYWHERE: Final[Mapping[str, re.Pattern[str]]] = {
     "finish_reason": re.compile(r'"finish_reason": ?"(\w{1,40})"'),
 }
 """As the ledger finds them, see schema/sql/normalise.sql."""
+
+WITH_CONTENT: Final[Mapping[str, str]] = {
+    "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY",
+    "OPENINFERENCE_HIDE_INPUTS": "false",
+    "OPENINFERENCE_HIDE_OUTPUTS": "false",
+    "TRACELOOP_TRACE_CONTENT": "true",
+}
+"""What has instrumentations record content on their spans, where the application wants it sent and doesn't say otherwise."""
 
 _redactor: Redactor | None = None
 
@@ -101,16 +108,19 @@ def _attributes(given: Mapping[str, Any], treated: Treatment) -> dict[str, Any]:
 
 _NUMBERS: Final = frozenset({int, float, bool})
 
-_resources: dict[int, tuple[Resource, Resource]] = {}
+_resources: dict[tuple[int, Treatment], tuple[Resource, Resource]] = {}
 """Of a process there are few, and each is on all spans: resource's id → it, and what is sent of it."""
 
 
 def _resource(resource: Resource, treated: Treatment) -> Resource:
-    found = _resources.get(id(resource))
+    found = _resources.get((id(resource), treated))
     if found is None or found[0] is not resource:
         if len(_resources) >= 16:
             _resources.clear()
-        found = _resources[id(resource)] = resource, Resource(_attributes(resource.attributes, treated), resource.schema_url)
+        found = _resources[id(resource), treated] = (
+            resource,
+            Resource(_attributes(resource.attributes, treated), resource.schema_url),
+        )
     return found[1]
 
 
@@ -132,6 +142,8 @@ def _event(event: Event, treated: Treatment) -> Event:
 
 @cache
 def _known() -> frozenset[str]:
+    from tallystick.schema import dialects
+
     return frozenset(row.attribute for row in dialects.attributes())
 
 
@@ -151,6 +163,9 @@ def _keep(key: str) -> str:
 
 
 def _looked_up(key: str) -> str:
+    # Here, because a process that exports nothing needs no tables.
+    from tallystick.schema import dialects
+
     if key == "status.description":
         return "ending"
     rows = dialects.content()

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
+from tallystick.collectors.content import WITH_CONTENT, outgoing, with_content
 from tallystick.collectors.failures import contained
 from tallystick.collectors.instrumentations import Choice, Instrumentations, State
 from tallystick.collectors.instrumentations import installed_instrumentations as _installed
+from tallystick.collectors.losses import observe as observe_losses
 from tallystick.collectors.settings import Kafka, Settings, read
 from tallystick.collectors.span_queue import EXIT_S, Counts, Sender, SpanQueue
 
@@ -57,7 +59,7 @@ def start() -> None:
 
 
 def _start(settings: Settings) -> _Collector:
-    queue = SpanQueue(settings, lambda: _connect(settings))
+    queue = SpanQueue(settings, lambda: _connect(settings), with_content if settings.capture_content else outgoing)
     if settings.disabled:
         return _Collector(settings, queue, None, "off")
     from tallystick.collectors.carriers.hooks import watch
@@ -71,10 +73,15 @@ def _start(settings: Settings) -> _Collector:
     atexit.register(queue.stop)
     with contained("watching for the end of the process"):
         send_before_the_end(queue)
+    with contained("counting losses"):
+        observe_losses(queue.counts)
     with contained("keeping attribution out of requests"):
         keep_attribution_in(settings.trust_baggage in ("", "all"))
     with contained("passing scopes on"):
         watch(settings)
+    if settings.capture_content:
+        for name, value in WITH_CONTENT.items():
+            os.environ.setdefault(name, value)
     instrumentations = Instrumentations(settings.left_off)
     instrumentations.watch()
     observe(settings)

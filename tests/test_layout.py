@@ -134,7 +134,7 @@ def test_what_users_import() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=CLEAN)
     assert done.stdout.split("] ")[0] == (
         "['BudgetExceeded', 'CircuitOpen', 'Client', 'asgi', 'breaker', 'count_tokens', 'estimate_cost', 'flush', 'flushed', 'guard', "
-        "'outgoing_baggage', 'scope', 'scope_rules', 'status', 'wsgi'"
+        "'outgoing_baggage', 'redact', 'scope', 'scope_rules', 'status', 'wsgi'"
     )
     assert done.stdout.split("] ")[1].split()[:6] == ["customer", "feature", "agent", "team", "user", "session"]
     code = "import tallystick.auto, tallystick.testing as t; print(t.ProviderServer.__name__)"

@@ -29,6 +29,7 @@ def test_public_names() -> None:
         "flushed",
         "guard",
         "outgoing_baggage",
+        "redact",
         "scope",
         "scope_rules",
         "status",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tallystick.collectors.carriers.asgi import asgi
     from tallystick.collectors.carriers.incoming import scope_rules
     from tallystick.collectors.carriers.wsgi import wsgi
+    from tallystick.collectors.content import redact
     from tallystick.collectors.start import flush, flushed, status
     from tallystick.collectors.tokens import count_messages as count_tokens
     from tallystick.estimating import estimate_cost
@@ -27,6 +28,7 @@ __all__ = [
     "flushed",
     "guard",
     "outgoing_baggage",
+    "redact",
     "scope",
     "scope_rules",
     "status",
@@ -47,6 +49,7 @@ _LAZY: Final = {
     "estimate_cost": ("tallystick.estimating", "estimate_cost"),
     "flush": ("tallystick.collectors.start", "flush"),
     "flushed": ("tallystick.collectors.start", "flushed"),
+    "redact": ("tallystick.collectors.content", "redact"),
     "status": ("tallystick.collectors.start", "status"),
 }
 
