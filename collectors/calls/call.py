@@ -24,6 +24,9 @@ _open: Final[dict[int, "Call"]] = {}
 
 _LEAVES: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings", "completion", "responses", "messages"})
 
+_ASKED: Final = ("system", "instructions", "messages", "input", "prompt", "contents", "tools", "toolConfig")
+"""Members of a request that are input."""
+
 
 def is_call(span: Span) -> bool:
     """Whether `span` is one of a single call of a model, as far as its attributes say at its start; not an agent's or a workflow's."""
@@ -53,13 +56,14 @@ class Call:
         "raw", "replaced_model", "span_id", "streamed", "unread",
     )  # fmt: skip
 
-    def __init__(self, library: str, operation: str, body: dict[str, Any], streamed: bool) -> None:
+    def __init__(self, library: str, operation: str, body: dict[str, Any], streamed: bool, answer: Answer | None = None) -> None:
+        """answer: what reads it, where that isn't the one of the operation."""
         self.library = library
         self.operation = operation
         self.model = str(body.get("model") or "")
         self.body = body
         self.streamed = streamed
-        self.answer: Answer = ANSWERS[operation]()
+        self.answer = answer or ANSWERS[operation]()
         self.answered = False
         """Whether the provider has begun to answer."""
         self.attempts = 0
@@ -217,4 +221,4 @@ def asked(body: dict[str, Any]) -> dict[str, Any] | None:
     """What is to be counted as the input; None where some of it is with the provider."""
     if body.get("previous_response_id") or body.get("conversation"):
         return None
-    return {name: body[name] for name in ("system", "instructions", "messages", "input", "prompt", "tools") if name in body}
+    return {name: body[name] for name in _ASKED if name in body}

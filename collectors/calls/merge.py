@@ -78,7 +78,7 @@ def _write_answer(found: Attributes, span: ReadableSpan, call: Call) -> None:
     _write(found, "cache_read", "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens)
     _write(found, "cache_write", "gen_ai.usage.cache_write.input_tokens", written)
     _write(found, "reasoning", "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens)
-    if call.operation == "messages" and usage.cache_write_1h_tokens is not None:
+    if usage.cache_write_1h_tokens or (call.operation == "messages" and usage.cache_write_1h_tokens is not None):
         prefix = "anthropic.usage.cache_creation.ephemeral_"
         _write(found, "cache_write_5m", f"{prefix}5m_input_tokens", usage.cache_write_5m_tokens)
         _write(found, "cache_write_1h", f"{prefix}1h_input_tokens", usage.cache_write_1h_tokens)

@@ -99,7 +99,7 @@ def response(call: ServedCall, usage: Usage, body: Json) -> Json:
 def response_events(call: ServedCall, usage: Usage, body: Json) -> Events:
     number = 0
 
-    def event(name: str, **data: Any) -> Event:
+    def event(name: str, /, **data: Any) -> Event:
         nonlocal number
         number += 1
         return name, {"type": name, "sequence_number": number - 1, **data}
