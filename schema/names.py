@@ -16,6 +16,11 @@ SCOPE_KEYS: Final = (CUSTOMER, FEATURE, AGENT, TEAM, USER, SESSION)
 
 CACHE_HIT: Final = "tallystick.cache_hit"
 """On a call that was answered by the application's own cache: `response` or `semantic`."""
+CACHE_SIMILARITY: Final = "tallystick.cache_similarity"
+"""How near the question of a semantic hit was to the one that had been answered, as the cache tells it."""
+SAVED_INPUT_TOKENS: Final = TAG_PREFIX + "saved_input_tokens"
+SAVED_OUTPUT_TOKENS: Final = TAG_PREFIX + "saved_output_tokens"
+"""Tags of such a call: tokens of the call that wasn't made, as texts."""
 
 USAGE_SOURCE: Final = "tallystick.usage_source"
 """Where a call's token counts come from: `provider`, `estimated`, `partial`, `missing` or `none`."""

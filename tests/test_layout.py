@@ -133,7 +133,7 @@ def test_what_users_import() -> None:
     code = "import tallystick, inspect; print(sorted(tallystick.__all__), *inspect.signature(tallystick.scope).parameters)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=CLEAN)
     assert done.stdout.split("] ")[0] == (
-        "['BudgetExceeded', 'CircuitOpen', 'Client', 'asgi', 'breaker', 'count_tokens', 'estimate_cost', 'flush', 'flushed', 'guard', "
+        "['BudgetExceeded', 'CircuitOpen', 'Client', 'asgi', 'breaker', 'cache_hit', 'count_tokens', 'estimate_cost', 'flush', 'flushed', 'guard', "
         "'outgoing_baggage', 'redact', 'scope', 'scope_rules', 'status', 'wsgi'"
     )
     assert done.stdout.split("] ")[1].split()[:6] == ["customer", "feature", "agent", "team", "user", "session"]

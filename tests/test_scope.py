@@ -23,6 +23,7 @@ def test_public_names() -> None:
         "Client",
         "asgi",
         "breaker",
+        "cache_hit",
         "count_tokens",
         "estimate_cost",
         "flush",

@@ -149,7 +149,8 @@ judged AS
 (
     SELECT
         * EXCEPT (exception, status_message, operation_name, answer_id),
-        left(firstNonDefault({{text.response_id}}, answer_id), 256) AS response_id,
+        -- An answer of the application's cache has the id of the call that it was made for.
+        if({{text.cache_hit}} != '', '', left(firstNonDefault({{text.response_id}}, answer_id), 256)) AS response_id,
         coalesce(said[4], said[5] + said[6], said[5], said[6]) AS write_count,
         multiIf(
             span_kind IN ('EMBEDDING', 'embedding') OR operation_name IN ('embeddings', 'embedding') OR endsWith(span_kind, '.doEmbed'), 'embeddings',
@@ -191,9 +192,10 @@ settled AS
     SELECT
         *,
         failed AND match(trouble, '(?i)cancel|GeneratorExit|abandoned|KeyboardInterrupt') AS gave_up,
-        -- Not where the collector saw some of the answer before the failure.
-        failed AND {{text.usage_source}} NOT IN ('provider', 'estimated', 'partial')
-            AND NOT match(trouble, '(?i)cancel|GeneratorExit|abandoned|KeyboardInterrupt|time.?out|timed out|connection|disconnect|reset by peer') AS refused,
+        -- What the application's cache answered cost nothing, whatever usage the answer had when it was made. Of a failure: not where the
+        -- collector saw some of the answer before it.
+        {{text.cache_hit}} != '' OR failed AND {{text.usage_source}} NOT IN ('provider', 'estimated', 'partial')
+            AND NOT match(trouble, '(?i)cancel|GeneratorExit|abandoned|KeyboardInterrupt|time.?out|timed out|connection|disconnect|reset by peer') AS unbilled,
         if(complete, coalesce(said[3], 0), said[3]) AS cache_read,
         if(complete, coalesce(write_count, 0), write_count) AS cache_write,
         if(zeros, NULL, said[1]) AS input_count,
@@ -247,19 +249,19 @@ SELECT
     multiIf(gave_up OR (cut_short AND NOT failed), 'cancelled', failed, 'error', 'ok') AS status,
     if(match(trouble_type, '^[A-Za-z0-9_.:/-]{1,120}$'), trouble_type, '') AS error_type,
     left({{text.cache_hit}}, 64) AS cache_hit,
-    if(refused, 0, if(excludes_cache, input_count, input_count - coalesce(cache_read, 0) - coalesce(cache_write, 0))) AS input_tokens,
-    if(refused, 0, cache_read) AS cache_read_tokens,
+    if(unbilled, 0, if(excludes_cache, input_count, input_count - coalesce(cache_read, 0) - coalesce(cache_write, 0))) AS input_tokens,
+    if(unbilled, 0, cache_read) AS cache_read_tokens,
     -- A write whose lifetime isn't told is a five-minute one: every provider's default.
-    if(refused, 0, cache_write - coalesce(said[6], 0)) AS cache_write_5m_tokens,
-    if(refused, 0, if(isNull(cache_write), NULL, coalesce(said[6], 0))) AS cache_write_1h_tokens,
-    if(refused, 0, output_known) AS output_tokens,
-    if(refused, 0, if(complete, coalesce(said[7], 0), said[7])) AS reasoning_tokens,
+    if(unbilled, 0, cache_write - coalesce(said[6], 0)) AS cache_write_5m_tokens,
+    if(unbilled, 0, if(isNull(cache_write), NULL, coalesce(said[6], 0))) AS cache_write_1h_tokens,
+    if(unbilled, 0, output_known) AS output_tokens,
+    if(unbilled, 0, if(complete, coalesce(said[7], 0), said[7])) AS reasoning_tokens,
     said[8] AS audio_input_tokens,
     said[9] AS audio_output_tokens,
     said[10] AS image_input_tokens,
     multiIf(
-        {{text.usage_source}} IN ('provider', 'estimated', 'partial', 'missing', 'none'), {{text.usage_source}},
-        refused, 'none',
+        {{text.cache_hit}} = '' AND {{text.usage_source}} IN ('provider', 'estimated', 'partial', 'missing', 'none'), {{text.usage_source}},
+        unbilled, 'none',
         isNull(input_count) AND isNull(output_known), 'missing',
         failed OR cut_short OR isNull(output_known), 'partial',
         dialect.8 AND streamed AND isNull(said[3]) AND isNull(write_count), 'estimated',

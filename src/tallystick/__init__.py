@@ -7,6 +7,7 @@ from tallystick.collectors.scope import outgoing_baggage, scope
 
 if TYPE_CHECKING:
     from tallystick.client import Client
+    from tallystick.collectors.caches.hit import cache_hit
     from tallystick.collectors.carriers.asgi import asgi
     from tallystick.collectors.carriers.incoming import scope_rules
     from tallystick.collectors.carriers.wsgi import wsgi
@@ -22,6 +23,7 @@ __all__ = [
     "Client",
     "asgi",
     "breaker",
+    "cache_hit",
     "count_tokens",
     "estimate_cost",
     "flush",
@@ -45,6 +47,7 @@ _LAZY: Final = {
     "breaker": ("tallystick.guarding", "breaker"),
     "guard": ("tallystick.guarding", "guard"),
     "Client": ("tallystick.client", "Client"),
+    "cache_hit": ("tallystick.collectors.caches.hit", "cache_hit"),
     "count_tokens": ("tallystick.collectors.tokens", "count_messages"),
     "estimate_cost": ("tallystick.estimating", "estimate_cost"),
     "flush": ("tallystick.collectors.start", "flush"),

@@ -1,0 +1,1 @@
+"""Calls that an application's own cache answers: told by `cache_hit`, or recognised from known caches."""
