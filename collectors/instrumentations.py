@@ -11,10 +11,16 @@ from typing import Any, Final, Literal
 import wrapt
 
 from tallystick.collectors.failures import contained, report
-from tallystick.collectors.libraries import LIBRARIES, WITHOUT_CONTENT, Library
+from tallystick.collectors.libraries import LIBRARIES, UNCHECKED, WITHOUT_CONTENT, Library
 
 NATIVE: Final = "native"
 """Chosen where the library emits spans by itself."""
+
+OWN: Final = "tallystick"
+"""Chosen where the collector makes the spans of a library's calls."""
+
+UNDERNEATH: Final = "underneath"
+"""Chosen where a library's calls go through others that are metered."""
 
 State = Literal["on", "by the application", "native", "failed"]
 
@@ -27,11 +33,13 @@ class Choice:
     version: str | None
     """Of the library; None where it isn't installed."""
     instrumentation: str | None
-    """Distribution of the instrumentation, `native`, or None."""
+    """Distribution of the instrumentation, `native`, `tallystick`, `underneath`, or None."""
     reason: str
     """Why this one, or why none."""
     alternatives: tuple[str, ...] = ()
     """Further installed instrumentations, in the order in which they are tried if the chosen one fails."""
+    tested: bool | None = None
+    """Whether docs/clients.md has this version; None where it doesn't have the library."""
 
 
 def choose(
@@ -48,7 +56,9 @@ def choose(
     """
 
     def choice(instrumentation: str | None, reason: str, alternatives: tuple[str, ...] = ()) -> Choice:
-        return Choice(library.distribution, library_version, instrumentation, reason, alternatives)
+        of = library_version or ""
+        tested = any(f"{of}.".startswith(f"{release}.") for release in library.tested) if library.tested else None
+        return Choice(library.distribution, library_version, instrumentation, reason, alternatives, tested)
 
     if library_version is None:
         return choice(None, "the library isn't installed")
@@ -59,9 +69,13 @@ def choose(
     allowed = tuple(name for name in present if not left_off & {"*", installed[name]})
     if allowed:
         return choice(allowed[0], "the preferred one that is installed", allowed[1:])
-    if present:
-        return choice(None, "left off by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS")
-    return choice(None, f"no instrumentation is installed: pip install {library.instrumentations[0]}")
+    if library.underneath:
+        return choice(UNDERNEATH, "its calls go through client libraries, which are metered one by one")
+    if library.own and not present and not left_off & {"*", library.distribution}:
+        return choice(OWN, "the collector makes the spans")
+    left = present or library.own
+    lacking = "" if left else f"no instrumentation is installed: pip install {library.instrumentations[0]}"
+    return choice(None, lacking or "left off by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS")
 
 
 def installed_instrumentations(environ: Mapping[str, str], left_off: frozenset[str]) -> list[Choice]:
@@ -88,13 +102,13 @@ class Instrumentations:
         wrapt.register_post_import_hook(self._watch_instrumentors, "opentelemetry.instrumentation.instrumentor")
         for library in LIBRARIES:
             modules = self._modules(library)
-            if library.native or modules:
+            if library.native or library.own or modules:
                 for module in (library.module, *modules):
                     wrapt.register_post_import_hook(self._hook(library), module)
 
     def _modules(self, library: Library) -> list[str]:
         """Where the installed instrumentations of `library` are defined."""
-        return [self._points[name].module for name in library.instrumentations if name in self._points]
+        return [self._points[name].module for name in library.known if name in self._points]
 
     def _hook(self, library: Library) -> Callable[[ModuleType], None]:
         def imported(module: ModuleType) -> None:
@@ -110,7 +124,7 @@ class Instrumentations:
         return imported
 
     def _turn_on(self, library: Library) -> None:
-        for name in library.instrumentations:
+        for name in library.known:
             if name in self._points and self._is_on(self._points[name]):
                 self.states[library.distribution] = (name, "by the application")
                 return
@@ -118,22 +132,32 @@ class Instrumentations:
         chosen = choose(library, _version(library.distribution), installed, self._left_off, os.environ)
         if chosen.instrumentation == NATIVE:
             self.states[library.distribution] = (NATIVE, "native")
-        elif chosen.instrumentation is not None:
-            self._first_that_works(library.distribution, (chosen.instrumentation, *chosen.alternatives))
+        elif chosen.instrumentation == OWN:
+            self.states[library.distribution] = (OWN, "on")
+        elif chosen.instrumentation is not None and chosen.instrumentation != UNDERNEATH:
+            self._first_that_works(library, (chosen.instrumentation, *chosen.alternatives))
 
-    def _first_that_works(self, library: str, names: Sequence[str]) -> None:
+    def _first_that_works(self, library: Library, names: Sequence[str]) -> None:
+        from opentelemetry.instrumentation.dependencies import DependencyConflictError
+
         for name in names:
-            self.states[library] = (name, "failed")
+            self.states[library.distribution] = (name, "failed")
             try:
                 _without_content(name)
                 instrumentor = self._points[name].load()()
-                instrumentor.instrument(raise_exception_on_conflict=True)
-                self._ours[type(instrumentor)] = (library, name)
+                instrumentor.instrument(raise_exception_on_conflict=True, skip_dep_check=name in UNCHECKED)
+                self._ours[type(instrumentor)] = (library.distribution, name)
+            except DependencyConflictError as error:
+                # Said by the instrumentation itself: it is for another version of the library.
+                if not library.own:
+                    report(f"turning on {name}", error)
             except Exception as error:
                 report(f"turning on {name}", error)
             else:
-                self.states[library] = (name, "on")
+                self.states[library.distribution] = (name, "on")
                 return
+        if library.own:
+            self.states[library.distribution] = (OWN, "on")
 
     def _is_on(self, point: EntryPoint) -> bool:
         """Whether the application has turned on this instrumentation itself, or is about to. Imports nothing."""
@@ -155,16 +179,29 @@ class Instrumentations:
             with contained("giving way to the application's instrumentation"):
                 instrumentor.uninstrument()
                 self.states[library] = (name, "by the application")
+        self._make_no_spans_beside(kind)
         self._starting.add(kind)
         try:
             instrument(*args, **kwargs)
         finally:
             self._starting.discard(kind)
 
+    def makes_spans_of(self, distribution: str) -> bool:
+        """Whether the collector does so itself."""
+        return self.states.get(distribution) == (OWN, "on")
+
+    def _make_no_spans_beside(self, instrumentor: type) -> None:
+        for library in LIBRARIES:
+            if self.makes_spans_of(library.distribution):
+                for name in library.known:
+                    point = self._points.get(name)
+                    if point is not None and getattr(sys.modules.get(point.module), point.attr, None) is instrumentor:
+                        self.states[library.distribution] = (name, "by the application")
+
 
 def _entry_points() -> dict[str, EntryPoint]:
     """The instrumentors of known libraries, by distribution."""
-    known = {name for library in LIBRARIES for name in library.instrumentations}
+    known = {name for library in LIBRARIES for name in library.known}
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group="opentelemetry_instrumentor"):
         distribution = _normal(point.dist.name) if point.dist else ""

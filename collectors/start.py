@@ -79,6 +79,10 @@ def _start(settings: Settings) -> _Collector:
         keep_attribution_in(settings.trust_baggage in ("", "all"))
     with contained("passing scopes on"):
         watch(settings)
+    with contained("recognising caches"):
+        from tallystick.collectors.caches import hooks
+
+        hooks.watch()
     if settings.capture_content:
         for name, value in WITH_CONTENT.items():
             os.environ.setdefault(name, value)
@@ -114,10 +118,16 @@ def observe(settings: Settings) -> None:
         first, _observing = not _observing, True
     if first:
         with contained("observing clients"):
-            from tallystick.collectors.calls import stainless, vllm
+            from tallystick.collectors.calls import bedrock, cohere, google, methods, mistral, stainless, vllm
 
             stainless.watch(settings.ask_usage)
             vllm.watch()
+            methods.watch((bedrock.CLIENT, cohere.CLIENT, google.CLIENT, mistral.CLIENT), _makes_spans_of)
+
+
+def _makes_spans_of(distribution: str) -> bool:
+    instrumentations = _started.instrumentations if _started is not None else None
+    return instrumentations is not None and instrumentations.makes_spans_of(distribution)
 
 
 def status() -> Status | None:
@@ -129,9 +139,9 @@ def status() -> Status | None:
 
 
 def _observed() -> dict[str, str]:
-    from tallystick.collectors.calls import stainless
+    from tallystick.collectors.calls import methods, stainless
 
-    return dict(stainless.observed)
+    return stainless.observed | methods.observed
 
 
 def flush(timeout_s: float = 10.0) -> bool:
