@@ -6,7 +6,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from tallystick.collectors.calls.call import Call
-from tallystick.collectors.calls.request import Usage
+from tallystick.collectors.calls.request import Answered, Refusal, Usage
 from tallystick.schema import names
 from tallystick.schema.dialects import COUNTS, attributes
 
@@ -23,7 +23,9 @@ def merge(span: ReadableSpan, call: Call) -> ReadableSpan:
         del found[name]
     call.read()
     call.answer.gather()
-    if call.refused:
+    if isinstance(call.error, Refusal):
+        _write_refusal(found, call.error)
+    elif call.refused:
         found.setdefault(names.USAGE_SOURCE, "none")
     else:
         _write_answer(found, span, call)
@@ -52,6 +54,15 @@ def with_attributes(span: ReadableSpan, changed: Attributes) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def _write_refusal(found: Attributes, refusal: Refusal) -> None:
+    """Of a call that a gate stopped: what answered instead is, if it is a call, one of its own."""
+    for name in [name for name in found if _column(name) in (*COUNTS, "response_id")]:
+        del found[name]
+    found[names.USAGE_SOURCE] = "none"
+    if not isinstance(refusal, Answered):
+        found["error.type"] = type(refusal).__name__
 
 
 def _write_answer(found: Attributes, span: ReadableSpan, call: Call) -> None:
