@@ -17,7 +17,7 @@ Groq, Together, …), by Google, by Fern (Cohere, ElevenLabs, …), and boto3.""
 
 MODEL_CLIENT_AGENTS: Final = (
     "openai/", "asyncopenai/", "anthropic/", "asyncanthropic/", "google-genai-sdk/", "mistral-client-python/", "cohere/",
-    "speakeasy-sdk/", "litellm/", "ollama-python/", "boto3/", "botocore/", "aiobotocore/", "langchain", "unknown/none; hf_hub", "groq/",
+    "speakeasy-sdk/", "litellm/", "ollama-python/", "boto3/", "botocore/", "aiobotocore/", "unknown/none; hf_hub", "groq/",
 )  # fmt: skip
 """Beginnings of their `User-Agent`, lowercase."""
 
