@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from tallystick.collectors.calls.call import Call
 from tallystick.collectors.calls.request import Answered, Refusal, Usage
 from tallystick.schema import names
-from tallystick.schema.dialects import COUNTS, attributes
+from tallystick.schema.dialects import COUNTS, attributes, dialects
 
 Attributes = dict[str, Any]
 
@@ -84,7 +84,7 @@ def _write_answer(found: Attributes, span: ReadableSpan, call: Call) -> None:
             del found[name]
     found.setdefault(names.USAGE_SOURCE, usage.source)
     written = _sum(usage.cache_write_5m_tokens, usage.cache_write_1h_tokens)
-    _write(found, "input_total", "gen_ai.usage.input_tokens", _total(usage, written))
+    _write(found, "input_total", "gen_ai.usage.input_tokens", _total(usage, written, span))
     _write(found, "output", "gen_ai.usage.output_tokens", usage.output_tokens)
     _write(found, "cache_read", "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens)
     _write(found, "cache_write", "gen_ai.usage.cache_write.input_tokens", written)
@@ -129,10 +129,17 @@ def _count_input(model: str, call: Call) -> int | None:
     return None if body is None else count_request(model, body, call.operation).tokens
 
 
-def _total(usage: Usage, written: int | None) -> int | None:
-    if usage.input_tokens is None:
-        return None
+def _total(usage: Usage, written: int | None, span: ReadableSpan) -> int | None:
+    """The input as the writer of `span` counts it."""
+    if usage.input_tokens is None or _excludes_cache(span.instrumentation_scope.name if span.instrumentation_scope else ""):
+        return usage.input_tokens
     return usage.input_tokens + (usage.cache_read_tokens or 0) + (written or 0)
+
+
+@cache
+def _excludes_cache(scope: str) -> bool:
+    found = next(one for one in dialects() if scope.startswith(one.scope) or one.scope == f"={scope}")
+    return found.input_excludes_cache == "any"
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -179,7 +179,7 @@ class Observer:
         """The call, None where this is no model's, and the arguments to send. A `Refusal` goes through."""
         try:
             asked = method.asked(client, args, kwargs)
-            if asked is None:
+            if asked is None or not asked.body.get("model"):
                 return None, args, kwargs
             call = ObservedCall(self._client, asked)
             call.begin_in_span(_host(asked.url), self._makes_spans_of(self._client.distribution))

@@ -49,7 +49,7 @@ class Operation:
     media_type: str = "text/event-stream"
     """Of a streamed answer."""
     response_id: str = ""
-    """What response ids begin with."""
+    """What response ids begin with; where that is nothing, they are UUIDs."""
     dated: str = ""
     """What is added to the model's name in the answer."""
     headers: Callable[[ServedCall, Usage], Mapping[str, str]] = lambda call, usage: {}

@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             path=path,
             request_model=model,
             response_model=model + operation.dated,
-            response_id=operation.response_id + uuid.uuid4().hex[:16],
+            response_id=operation.response_id + uuid.uuid4().hex[:16] if operation.response_id else str(uuid.uuid4()),
             streamed=streamed,
             usage=None if wanted.failure else wanted.usage,
             headers={k.lower(): v for k, v in self.headers.items() if k.lower() not in SECRET_HEADERS},
