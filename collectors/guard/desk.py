@@ -5,8 +5,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -54,7 +53,8 @@ class Desk:
 
     def reserve(self, find: Find, wanted: Amount, *, far: bool = False) -> Reservation | Short:
         """A reservation of `wanted` on all accounts, or of nothing. far: only if `FAR` such calls would fit."""
-        with self._turn() as now:
+        with self._lock:
+            now = self._up_to_date()
             accounts = tuple(find(now))
             much = Amount(wanted.usd and wanted.usd * FAR, wanted.tokens * FAR) if far else wanted
             for account in accounts:
@@ -73,16 +73,15 @@ class Desk:
 
     def look(self, find: Find) -> list[Account]:
         """Copies of accounts as they stand."""
-        with self._turn() as now:
-            return [_copy(account) for account in find(now)]
-
-    @contextmanager
-    def _turn(self) -> Iterator[float]:
         with self._lock:
-            self._settle_ended()
-            now = self._clock()
-            self._reservations.expire(now)
-            yield now
+            return [_copy(account) for account in find(self._up_to_date())]
+
+    def _up_to_date(self) -> float:
+        """The time, with everything done that was to be done by then."""
+        self._settle_ended()
+        now = self._clock()
+        self._reservations.expire(now)
+        return now
 
     def _settle_ended(self) -> None:
         while self._ended:

@@ -88,11 +88,11 @@ def most_output(request: Request) -> int:
 
 def taken(usage: Usage, worst: WorstCase, rates: Rates | None) -> Amount:
     """What a call took by its usage; what that doesn't tell is taken for the worst."""
-    known = replace(
-        usage,
-        input_tokens=worst.input_tokens if usage.input_tokens is None else usage.input_tokens,
-        output_tokens=worst.output_tokens if usage.output_tokens is None else usage.output_tokens,
-    )
+    known = usage
+    if usage.input_tokens is None:
+        known = replace(known, input_tokens=worst.input_tokens)
+    if usage.output_tokens is None:
+        known = replace(known, output_tokens=worst.output_tokens)
     tokens = sum(filter(None, (
         known.input_tokens, known.cache_read_tokens, known.cache_write_5m_tokens, known.cache_write_1h_tokens, known.output_tokens,
     )))  # fmt: skip
@@ -102,7 +102,7 @@ def taken(usage: Usage, worst: WorstCase, rates: Rates | None) -> Amount:
 def _at(body: Mapping[str, Any], path: tuple[str, ...]) -> int | None:
     found: Any = body
     for name in path:
-        found = found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+        found = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
     return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
 
 
@@ -112,9 +112,9 @@ def _lives(body: Mapping[str, Any]) -> set[str]:
     waiting: list[Any] = [body]
     while waiting:
         part = waiting.pop()
-        if isinstance(part, Mapping):
+        if isinstance(part, dict):
             for name in ("cache_control", "cachePoint"):
-                if isinstance(asked := part.get(name), Mapping):
+                if isinstance(asked := part.get(name), dict):
                     found.add("1h" if asked.get("ttl") == "1h" else "5m")
             waiting += part.values()
         elif isinstance(part, (list, tuple)):
@@ -125,15 +125,16 @@ def _lives(body: Mapping[str, Any]) -> set[str]:
 def _bytes(part: Any, depth: int) -> int:
     if isinstance(part, str):
         return len(part) if part.isascii() else len(part.encode(errors="replace"))
-    if depth > _DEEPEST or isinstance(part, (bytes, bytearray)):
-        return MEDIUM
-    if isinstance(part, Mapping):
-        size = PER_PART
-        for name, value in part.items():
-            size += MEDIUM if name in _MEDIA and value else _bytes(value, depth + 1) + len(str(name))
-        return size
-    if isinstance(part, (list, tuple)):
-        return sum(_bytes(value, depth + 1) for value in part)
     if isinstance(part, (int, float)) or part is None:
         return PER_PART
-    return _bytes(vars(part), depth + 1) if hasattr(part, "__dict__") else len(repr(part))
+    if depth > _DEEPEST or isinstance(part, (bytes, bytearray)):
+        return MEDIUM
+    if isinstance(part, (list, tuple)):
+        return sum([_bytes(value, depth + 1) for value in part])
+    if not isinstance(part, dict):
+        # Keyword arguments may hold objects of the library.
+        return _bytes(vars(part), depth + 1) if hasattr(part, "__dict__") else len(repr(part))
+    size = PER_PART
+    for name, value in part.items():
+        size += MEDIUM if name in _MEDIA and value else _bytes(value, depth + 1) + len(str(name))
+    return size

@@ -27,7 +27,7 @@ from tallystick.server.pages import IfNoneMatch, headers
 MOST_VALUES: Final = 10_000
 """Values of a budget with `each` that are told: those that spent most."""
 
-FRESH_S: Final = 2.0
+FRESH_S: Final = 1.0
 """For how long an answer is given again: a hundred processes of a service cost one question."""
 
 _TENANTS: Final = 1_000
