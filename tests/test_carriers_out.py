@@ -179,10 +179,13 @@ def test_beside_an_instrumentation_that_writes_baggage_there_is_one_header(serve
     injecting = """
 import wrapt
 from opentelemetry import baggage, context, propagate
+from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 def inject(wrapped, _, args, kwargs):
     request = args[0]
     propagate.inject(request.headers)
-    return wrapped(*args, **kwargs)
+    # So that the library below isn't traced as well.
+    with suppress_http_instrumentation():
+        return wrapped(*args, **kwargs)
 """
     wrap = """
 import httpx, requests
@@ -205,6 +208,21 @@ print(0)
             BASE=server.url,
         )
         assert server.baggage == {"/httpx": f"color=red,{CUSTOMER}", "/requests": f"color=red,{CUSTOMER}"}
+
+
+def test_what_a_telemetry_exporter_sends_is_for_nobody(server: HeaderServer) -> None:
+    run(
+        "import tallystick.auto, tallystick\n"
+        + EACH
+        + """
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+with tallystick.scope(customer="acme"), suppress_instrumentation():
+    each("")
+print(0)
+""",
+        BASE=server.url,
+    )
+    assert set(server.baggage.values()) == {None}
 
 
 def test_a_propagator_set_later_is_kept_from_telling_as_well() -> None:

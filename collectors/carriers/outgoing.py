@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from tallystick.collectors.calls.call import CURRENT
 from tallystick.collectors.carriers.baggage import NAME, merge, text
@@ -47,13 +47,13 @@ class Outgoing:
                 return None
             if lower == NAME:
                 written.append(text(value))
-        if not is_http_instrumentation_enabled() or _within_a_model_call():
+        if not is_instrumentation_enabled() or _within_a_model_call():
             return None
         return merge(",".join(written), found)
 
     def in_message(self, written: str) -> str | None:
         """The `baggage` of a message to a queue, which has `written` there; None leaves it as it is."""
-        if not self.destinations.anyone or not (found := attribution()) or not is_http_instrumentation_enabled():
+        if not self.destinations.anyone or not (found := attribution()) or not is_instrumentation_enabled():
             return None
         return merge(written, found)
 
