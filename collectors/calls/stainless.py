@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import wrapt
 
+from tallystick.collectors.calls import careful
 from tallystick.collectors.calls.answers import from_json
 from tallystick.collectors.calls.call import CURRENT, Call
 from tallystick.collectors.calls.request import Answered, Refusal
@@ -172,6 +173,7 @@ class Observer:
 
 def watch(ask_usage: bool, left_off: Iterable[str] = ()) -> None:
     """Hooks each library as soon as the application imports it."""
+    careful.watch()
     for library in LIBRARIES:
         if library not in left_off:
             wrapt.register_post_import_hook(_hook(library, ask_usage), f"{library}._base_client")

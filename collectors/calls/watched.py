@@ -113,7 +113,7 @@ class Asked(Watched):
     __slots__ = ()
 
     def __next__(self) -> Any:
-        while is_extra(chunk := super().__next__()):
+        while is_extra(chunk := super().__next__(), self._call):
             pass
         return chunk
 
@@ -124,20 +124,22 @@ class AsyncAsked(AsyncWatched):
     __slots__ = ()
 
     async def __anext__(self) -> Any:
-        while is_extra(chunk := await super().__anext__()):
+        while is_extra(chunk := await super().__anext__(), self._call):
             pass
         return chunk
 
 
-def is_extra(chunk: Any) -> bool:
-    """Whether `chunk` is there for the usage only. Takes `usage` off another one."""
-    fields = getattr(chunk, "__pydantic_fields_set__", None)
-    if not isinstance(fields, set) or "usage" not in fields:
+def is_extra(chunk: Any, call: Call) -> bool:
+    """Whether `chunk` is there for the usage only: the last, without choices. Takes `usage` off another one."""
+    try:
+        if chunk.choices == [] and (chunk.usage is not None or call.answer.complete):
+            return True
+        fields = chunk.__pydantic_fields_set__
+        if "usage" in fields:
+            chunk.usage = None
+            fields.discard("usage")
+    except Exception:  # whatever the provider or the application made of it, it isn't ours
         return False
-    if chunk.usage is not None and not chunk.choices:
-        return True
-    chunk.usage = None
-    fields.discard("usage")
     return False
 
 
