@@ -1,6 +1,6 @@
 """One call that wasn't made, because a cache of the application had the answer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from opentelemetry import trace
 
 from tallystick.collectors.failures import contained
 from tallystick.schema import names
+from tallystick.schema.dialects import dialects
 
 Kind = Literal["response", "semantic"]
 
@@ -50,14 +51,17 @@ class Hit:
         return given
 
 
-def record(hit: Hit) -> None:
-    """Marks the current span, if it is a model's, else makes one of no length. Within `asking`, it is told to the one who asks."""
+def record(hit: Hit, library: str = "") -> None:
+    """Marks the current span, if it is a call of a model, else makes one of no length. Within `asking`, it is told to who asks.
+
+    library: part of the name of instrumentations all of whose spans are calls.
+    """
     asked = _asked.get()
     if asked is not None:
         asked.append(hit)
         return
     current = trace.get_current_span()
-    if current.is_recording() and _is_call(getattr(current, "attributes", None) or {}):
+    if current.is_recording() and _is_call(current, library):
         current.set_attributes(hit.attributes())
         return
     named = {
@@ -107,5 +111,14 @@ def cache_hit(
         record(Hit(kind, model or "", provider or "", operation, input_tokens, output_tokens, similarity))
 
 
-def _is_call(attributes: Mapping[str, Any]) -> bool:
-    return next((attributes[name] for name in _SAID if name in attributes), None) in CALLS
+def _is_call(span: Any, library: str) -> bool:
+    attributes = getattr(span, "attributes", None) or {}
+    said = next((attributes[name] for name in _SAID if name in attributes), None)
+    if said is not None:
+        return said in CALLS
+    # OpenInference writes what a span is at its end. Of clients' instrumentations all spans are calls, of frameworks' not.
+    scope = str(getattr(getattr(span, "instrumentation_scope", None), "name", ""))
+    if library and library in scope:
+        return True
+    known = next((one for one in dialects() if one.scope and scope.startswith(one.scope)), None)
+    return known is not None and known.layer == "client"

@@ -61,7 +61,8 @@ def _tell(found: Any, given: dict[str, Any], inner: list[Hit]) -> None:
                 operation="embeddings" if "embedding" in str(given.get("call_type")) else "chat",
                 input_tokens=_count(usage, "prompt_tokens"),
                 output_tokens=_count(usage, "completion_tokens"),
-            )
+            ),
+            library="litellm",
         )
 
 
