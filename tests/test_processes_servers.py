@@ -116,7 +116,7 @@ EACH = {f"/{number}": 1 for number in range(8)}
     [
         (["--worker-class=sync", "--workers=2", "app:wsgi"], {}),
         (["--worker-class=gthread", "--threads=3", "--workers=2", "--preload", "app:wsgi"], {"warm": 1}),
-        (["--worker-class=uvicorn_worker.UvicornWorker", "--workers=2", "app:asgi"], {"shutdown": 2}),
+        (["--worker-class=uvicorn_worker.UvicornWorker", "--workers=1", "app:asgi"], {"shutdown": 1}),
     ],
     ids=["sync", "gthread, preloaded", "uvicorn worker"],
 )
@@ -172,7 +172,7 @@ def test_celery(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path
     """The children of its pool end by `os._exit`, at the end of a warm shutdown and after each `max-tasks-per-child`."""
     (tmp_path / "jobs.py").write_text(CELERY)
     (tmp_path / "box").mkdir()
-    environ = environment(provider, receiver, BOX=str(tmp_path / "box"), PYTHONPATH=str(tmp_path))
+    environ = environment(provider, receiver, BOX=str(tmp_path / "box"))
     ask = "import jobs\n[jobs.summarise.delay(f'/{number}') for number in range(8)]"
     subprocess.run([sys.executable, "-c", ask], env=environ, cwd=tmp_path, check=True, timeout=60)
     command = [sys.executable, "-m", "celery", "--app=jobs", "worker", "--pool=prefork", "--concurrency=2", "--without-mingle"]
