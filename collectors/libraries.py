@@ -69,14 +69,19 @@ LIBRARIES: Final = (
         Native(since=(1, 14), off_switch="ANTHROPIC_OPEN_TELEMETRY"),
         tested=("1", "2"),
     ),
-    # The official one is for google-genai 2 and says so: with 3 the spans are the collector's. That of OpenInference gives the
-    # application a stream that isn't a generator any more: `next` of it fails.
+    # The official one is for google-genai 2, and doesn't count the input that a search brought. That of OpenInference gives the application
+    # a stream that isn't a generator any more: `next` of it fails.
     Library(
         "google-genai",
         "google.genai",
-        ("opentelemetry-instrumentation-genai-google-genai", "opentelemetry-instrumentation-google-genai"),
+        (),
         own=True,
-        recognised=("openinference-instrumentation-google-genai", "opentelemetry-instrumentation-google-generativeai"),
+        recognised=(
+            "opentelemetry-instrumentation-google-genai",
+            "openinference-instrumentation-google-genai",
+            "opentelemetry-instrumentation-google-generativeai",
+        ),
+        tested=("3",),
     ),
     Library(
         "google-cloud-aiplatform",
@@ -93,6 +98,7 @@ LIBRARIES: Final = (
             "openinference-instrumentation-bedrock",
             "opentelemetry-instrumentation-bedrock",
         ),
+        tested=("1",),
     ),
     # OpenInference knows neither its embeddings nor what was cached, and changes the type of a stream. OpenLLMetry's is for mistralai 1.
     Library(
@@ -101,10 +107,11 @@ LIBRARIES: Final = (
         (),
         own=True,
         recognised=("openinference-instrumentation-mistralai", "opentelemetry-instrumentation-mistralai"),
+        tested=("3",),
     ),
     Library("groq", "groq", ("openinference-instrumentation-groq", "opentelemetry-instrumentation-groq")),
     # OpenLLMetry's is for cohere 5 and older, has an event for each chunk, and no tokens of embeddings.
-    Library("cohere", "cohere", (), own=True, recognised=("opentelemetry-instrumentation-cohere",)),
+    Library("cohere", "cohere", (), own=True, recognised=("opentelemetry-instrumentation-cohere",), tested=("7",)),
     Library("ollama", "ollama", ("opentelemetry-instrumentation-ollama",)),
     Library("together", "together", ("opentelemetry-instrumentation-together",)),
     Library("replicate", "replicate", ("opentelemetry-instrumentation-replicate",)),
