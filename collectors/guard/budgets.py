@@ -75,12 +75,16 @@ class Heard:
         return [one for one in near if counts(one, request, named=False)]
 
 
+class NoAnswer(Exception):
+    """The server, or what stands at its address, answered something else."""
+
+
 def read(answer: bytes) -> tuple[Standing, ...]:
-    """The standings in an answer of `GET /v1/guard`. Raises ValueError where it is none."""
+    """The standings in an answer of `GET /v1/guard`. Raises NoAnswer."""
     try:
         return tuple(_standing(one) for one in json.loads(answer)["budgets"])
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not an answer of /v1/guard: {type(error).__name__}") from None
+        raise NoAnswer(f"not an answer of /v1/guard: {type(error).__name__}") from None
 
 
 def _standing(told: Mapping[str, Any]) -> Standing:

@@ -6,11 +6,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tallystick.collectors.failures import report, warn_once
-from tallystick.collectors.guard.budgets import Budgets, read
+from tallystick.collectors.guard.budgets import Budgets, NoAnswer, read
+from tallystick.collectors.span_queue import FORK_S
 
 THREAD_NAME: Final = "tallystick-guard"
 
@@ -52,12 +54,28 @@ class Poller:
     def __init__(self, budgets: Budgets, connect: Callable[[], Fetch], queue: Queue, every_s: float) -> None:
         """connect: called in the thread, where what it imports costs no call."""
         self._budgets, self._connect, self._queue, self._every_s = budgets, connect, queue, every_s
+        # Of its own: an application that seeds the common one counts on what comes from it.
+        self._random = random.Random()  # noqa: S311
         self._reset()
         if hasattr(os, "register_at_fork"):
-            reset = weakref.WeakMethod(self._reset)
-            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+            before, parent, child = map(weakref.WeakMethod, (self._before_fork, self._after_fork, self._reset))
+            os.register_at_fork(
+                before=lambda: (method := before()) and method(),
+                after_in_parent=lambda: (method := parent()) and method(),
+                after_in_child=lambda: (method := child()) and method(),
+            )
+
+    def _before_fork(self) -> None:
+        # A module that is half imported by a thread stays locked for good in a child, where the thread isn't.
+        self._importing.acquire(timeout=FORK_S)
+
+    def _after_fork(self) -> None:
+        with suppress(RuntimeError):  # it wasn't got in time
+            self._importing.release()
 
     def _reset(self) -> None:
+        self._importing = threading.RLock()
+        """Held while the thread may import something."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._first = threading.Event()
@@ -95,12 +113,14 @@ class Poller:
 
         with suppress_instrumentation():
             try:
-                fetch = self._connect()
+                with self._importing:
+                    fetch = self._connect()
+                self._ask(fetch)
+                self._first.set()
                 while True:
-                    self._ask(fetch)
-                    self._first.set()
                     # Not all processes at one moment.
-                    time.sleep(self._every_s * random.uniform(0.9, 1.1))  # noqa: S311
+                    time.sleep(self._every_s * self._random.uniform(0.9, 1.1))
+                    self._ask(fetch)
             except Exception as error:
                 self.trouble = type(error).__name__
                 self._first.set()
@@ -113,7 +133,7 @@ class Poller:
             answer = fetch(self._etag)
             self._take(answer, min(until, begun - answer.age_s))
         except Exception as error:
-            self.trouble = str(error) if isinstance(error, ValueError) else type(error).__name__
+            self.trouble = str(error) if isinstance(error, NoAnswer) else type(error).__name__
         else:
             self.trouble = "" if answer.status in (200, 304) else f"HTTP {answer.status}"
         if self.trouble:

@@ -17,6 +17,8 @@ _TIMEOUT_S = (5, 10)
 def connected(settings: Settings) -> Fetch:
     """A function that asks the server that spans are sent to, with their key."""
     # In the thread that polls: it takes longer to import than all the rest.
+    import netrc  # noqa: F401 - requests would, with its first request, when a fork no longer waits for imports
+
     import requests
 
     session = requests.Session()
