@@ -349,3 +349,10 @@ def test_content_on_request_redacted() -> None:
     sent, own = received("redacted", TALLYSTICK_CAPTURE_CONTENT="true")
     assert "MY SECRET QUESTION" in sent
     assert "my secret question" in own
+
+
+def test_the_documentations_example(redacting: None) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "collector.md").read_text()
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "redact" in block]
+    exec("import re, tallystick\n" + example)
+    assert kept(with_content(made({"input.value": "from a@b to c@d"}))) == {"input.value": "from … to …"}
