@@ -15,9 +15,11 @@ from opentelemetry import context, propagate, trace
 
 provider, other = os.environ["PROVIDER"], os.environ["OTHER"]
 ask = [{"role": "user", "content": "x"}]
-# Stripped of what they are known by, as some do for a firewall's sake.
-bare = {name: openai.Omit() for name in ("X-Stainless-Lang", "X-Stainless-Package-Version", "X-Stainless-OS", "X-Stainless-Arch",
-        "X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Async")} | {"User-Agent": "mine/1"}
+def unknown(request):
+    # Without what it is known by, as some do for a firewall's sake.
+    for name in [name for name in request.headers if name.startswith("x-stainless-") and name != "x-stainless-raw-response"]:
+        del request.headers[name]
+    request.headers["user-agent"] = "mine/1"
 context.attach(propagate.extract({"baggage": "tallystick.team=acme-team,color=red",
                                   "traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}))
 
@@ -48,7 +50,8 @@ async def async_calls():
 
 def all_calls():
     openai_calls(openai.OpenAI(base_url=provider + "/v1", api_key="k", max_retries=0))
-    openai_calls(openai.OpenAI(base_url=provider + "/v1", api_key="k", max_retries=0, default_headers=bare))
+    openai_calls(openai.OpenAI(base_url=provider + "/v1", api_key="k", max_retries=0,
+                               http_client=httpx2.Client(event_hooks={"request": [unknown]})))
     openai_calls(openai.OpenAI(base_url=provider + "/v1", api_key="k", max_retries=0, http_client=httpx2.Client(transport=Transport())))
     tried(lambda: openai.OpenAI(base_url=provider + "/v1", api_key="k", max_retries=1).responses.create(model="gpt-500", input="x"))
     claude = anthropic.Anthropic(base_url=provider, api_key="k", max_retries=0)
