@@ -17,6 +17,7 @@ COMMANDS = (
     "ask",
     "sql",
     "prices",
+    "tokens",
     "whatif",
     "allocate",
     "statement",
