@@ -1,14 +1,13 @@
 """Servers and workers that fork, and end by signals: each call arrives once, before the process is gone."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -80,7 +79,12 @@ def get(url: str) -> None:
         assert answer.status == 200
 
 
-def served(command: Sequence[str], where: Path, port: int, environ: dict[str, str]) -> str:
+Server = subprocess.Popen[str]
+
+
+def served(
+    command: Sequence[str], where: Path, port: int, environ: dict[str, str], stop: Callable[[Server], object] = Server.terminate
+) -> str:
     """Starts a server, asks it for `/0` to `/7` four at a time, stops it. What it wrote, once it has ended."""
     (where / "app.py").write_text(APP)
     server = subprocess.Popen(command, cwd=where, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -96,7 +100,7 @@ def served(command: Sequence[str], where: Path, port: int, environ: dict[str, st
                 time.sleep(0.05)
         with ThreadPoolExecutor(4) as clients:
             list(clients.map(get, [f"http://127.0.0.1:{port}/{number}" for number in range(8)]))
-        server.send_signal(signal.SIGTERM)
+        stop(server)
         return server.communicate(timeout=30)[0]
     finally:
         server.kill()
@@ -141,10 +145,12 @@ def test_uvicorn(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Pat
 
 
 def test_uwsgi(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path) -> None:
+    """Stopped as its manual says it is done gracefully: by a signal it ends in the middle of whatever it does."""
     port = free_port()
     command = [str(BIN / "pyuwsgi"), f"--http-socket=127.0.0.1:{port}", "--master", "--processes=2", "--enable-threads"]
-    command += ["--die-on-term", "--need-app", "--wsgi-file=app.py", "--callable=wsgi", f"--home={sys.prefix}"]
-    said = served(command, tmp_path, port, environment(provider, receiver))
+    command += ["--master-fifo=fifo", "--need-app", "--wsgi-file=app.py", "--callable=wsgi", f"--home={sys.prefix}"]
+    environ = environment(provider, receiver)
+    said = served(command, tmp_path, port, environ, lambda _: (tmp_path / "fifo").write_text("q"))
     assert seen(receiver) == EACH, said
     assert "tallystick:" not in said
 
@@ -182,7 +188,7 @@ def test_celery(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path
         deadline = time.monotonic() + 40
         while len(provider.calls) < 8 and time.monotonic() < deadline:
             time.sleep(0.05)
-        worker.send_signal(signal.SIGTERM)
+        worker.terminate()
         said = worker.communicate(timeout=30)[0]
     finally:
         worker.kill()
