@@ -183,7 +183,7 @@ classed AS
             OR (dialect.5 != '' AND positionCaseInsensitive(provider, dialect.5) > 0)
             OR (input_from_text AND match(usage_text, 'cache_(creation|read)_input_tokens') AND position(usage_text, 'prompt_tokens') = 0)
             OR said[1] < coalesce(said[3], 0) + coalesce(write_count, 0), 0) AS excludes_cache,
-        coalesce(streamed, 0) AND NOT failed AND NOT finished AND NOT match({{text.log_messages}}, '"finish_reason": ?"\\w')
+        coalesce(streamed, 0) AND NOT failed AND NOT finished AND {{text.usage_source}} NOT IN ('provider', 'estimated') AND NOT match({{text.log_messages}}, '"finish_reason": ?"\\w')
             AND multiIf(dialect.9 = 'unsaid', 0, dialect.9 = 'ok', status_code != 1, dialect.9 = 'langfuse', usage_text = '', 1) AS cut_short
     FROM judged
 ),
