@@ -189,13 +189,7 @@ def _answered(call: ObservedCall, result: Any) -> None:
     stream._raw_stream = Body(stream._raw_stream, call)
 
 
-def _status(error: BaseException) -> Any:
-    response = getattr(error, "response", None)
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-
-
 CLIENT: Final = Client(
     "boto3",
     {"botocore.client": (Method("BaseClient", "_make_api_call", "call", _asked, _answered, _renamed),)},
-    status=_status,
 )

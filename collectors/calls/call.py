@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span
 
 from tallystick.collectors.calls.answers import ANSWERS, Answer
 from tallystick.collectors.calls.kept import estimated, texts_in
-from tallystick.collectors.calls.request import NOTHING, Refusal, Request, Ticket, Usage, gates
+from tallystick.collectors.calls.request import NOTHING, Refusal, Request, Ticket, Usage, gates, http_status
 from tallystick.collectors.failures import report, warn_once
 from tallystick.collectors.scope import attribution
 
@@ -194,7 +194,7 @@ class Call:
         """Whether nothing was generated: a gate or the provider said no."""
         if isinstance(self.error, Refusal):
             return True
-        return isinstance(getattr(self.error, "status_code", None), int) and not self.answer.first_ns
+        return http_status(self.error) is not None and not self.answer.first_ns
 
     def usage(self) -> Usage | None:
         """At once, so with an estimate where the provider didn't tell; the span gets a count. None where nothing is known."""

@@ -93,5 +93,4 @@ CLIENT: Final = Client(
             Method("AsyncV2Client", "embed", "async call", _EMBED),
         )
     },
-    status=lambda error: getattr(error, "status_code", None),
 )

@@ -97,5 +97,4 @@ CLIENT: Final = Client(
             Method("AsyncModels", "_embed_content", "async call", _EMBED),
         )
     },
-    status=lambda error: getattr(error, "code", None),
 )

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tallystick.collectors.calls.answers import Answer
 from tallystick.collectors.calls.call import CURRENT, Call, is_call
 from tallystick.collectors.calls.pieces import Pieces
-from tallystick.collectors.calls.request import Answered, Refusal
+from tallystick.collectors.calls.request import Answered, Refusal, http_status
 from tallystick.collectors.calls.watched import AsyncWatched, Watched
 from tallystick.collectors.failures import report, warn_once
 
@@ -80,18 +80,15 @@ class Client:
     distribution: str
     methods: Mapping[str, tuple[Method, ...]]
     """By the module that they are in, which is hooked when the application imports it."""
-    status: Callable[[BaseException], Any]
-    """The HTTP status that an exception tells of, an int; anything else for one that tells of none."""
 
 
 class ObservedCall(Call):
     """A call through one of these methods, which may have a span of its own."""
 
-    __slots__ = ("_client", "_provider", "span")
+    __slots__ = ("_provider", "span")
 
     def __init__(self, client: Client, asked: Asked) -> None:
         super().__init__(client.distribution, asked.operation, asked.body, asked.streamed, asked.answer)
-        self._client = client
         self._provider = asked.provider
         self.span: trace.Span | None = None
 
@@ -139,17 +136,9 @@ class ObservedCall(Call):
         span, self.span = self.span, None
         if span is not None:
             if error is not None and not isinstance(error, GeneratorExit):
-                span.set_attribute("error.type", str(self._status() or type(error).__qualname__))
+                span.set_attribute("error.type", str(http_status(error) or type(error).__qualname__))
                 span.set_status(StatusCode.ERROR)
             span.end()
-
-    @property
-    def refused(self) -> bool:
-        return super().refused or (self._status() is not None and not self.answer.first_ns)
-
-    def _status(self) -> int | None:
-        found = None if self.error is None else self._client.status(self.error)
-        return found if isinstance(found, int) else None
 
 
 class Observer:

@@ -75,5 +75,4 @@ CLIENT: Final = Client(
             Method("Embeddings", "create_async", "async call", _EMBED),
         ),
     },
-    status=lambda error: getattr(error, "status_code", None),
 )

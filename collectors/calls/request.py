@@ -72,5 +72,17 @@ class Answered(Refusal):
         self.result = result
 
 
+def http_status(error: BaseException | None) -> int | None:
+    """What the provider answered, where an exception of a client library tells it: as `status_code`, google-genai as `code`, botocore in
+    its `response`.
+    """
+    response = getattr(error, "response", None)
+    told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    for status in (getattr(error, "status_code", None), getattr(error, "code", None), told):
+        if isinstance(status, int) and 100 <= status <= 599 and isinstance(error, Exception):
+            return status
+    return None
+
+
 gates: Final[list[Gate]] = []
 """Asked in order for every call of every observed client."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tallystick.collectors.calls.request import Refusal, Request, Ticket, Usage
+from tallystick.collectors.calls.request import Refusal, Request, Ticket, Usage, http_status
 from tallystick.collectors.guard.circuit import Circuit, Outcome, Rules, State
 from tallystick.collectors.guard.keepers import Fallback, Keeper
 from tallystick.collectors.guard.refusals import CircuitOpen
@@ -165,7 +165,7 @@ def _outcome(error: BaseException | None) -> Outcome:
         return "good"
     if not isinstance(error, Exception) or isinstance(error, Refusal):
         return "unknown"
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
+    status = http_status(error)
+    if status is not None:
         return "bad" if status in _FAILED or status >= 500 else "unknown"
     return "bad"
