@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clients.environment import python
 
 from tallystick.testing import ProviderServer
 from tallystick.testing.receiver import ReceivedSpan, SpanReceiver
-from tests.clients.environment import python
 
 HIT = "tallystick.cache_hit"
 SAVED = ("tallystick.tag.saved_input_tokens", "tallystick.tag.saved_output_tokens")

@@ -9,8 +9,8 @@ INSTRUMENTOR (`module:Class`): turned on by the application itself after its lib
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
-import gc
 import importlib
 import importlib.util
 import inspect
@@ -31,10 +31,12 @@ def main(path: str, how: str, *instrumentors: str) -> None:
         module, _, attribute = name.partition(":")
         getattr(importlib.import_module(module), attribute)().instrument()
     provider = sys.stdin.readline().strip()
+    # One for all, as a service has it: some clients keep connections of the first loop that they see.
+    loop = asyncio.Runner()
     print(json.dumps({"known": [list(row) for row in getattr(client, "KNOWN", ())]}), flush=True)
     for name, scenario in vars(client).items():
         if inspect.isfunction(scenario) and scenario.__module__ == client.__name__ and not name.startswith("_"):
-            print(json.dumps({"scenario": name, **_seen(scenario, provider, _scope(name, how))}), flush=True)
+            print(json.dumps({"scenario": name, **_seen(scenario, provider, _scope(name, how), loop)}), flush=True)
     if how == "metered":
         from tallystick.collectors.start import flush, status
 
@@ -63,26 +65,27 @@ def _load(path: str) -> ModuleType:
     return module
 
 
-def _seen(scenario: Callable[[str], Any], provider: str, scope: contextlib.AbstractContextManager[Any]) -> dict[str, Any]:
+def _seen(
+    scenario: Callable[[str], Any], provider: str, scope: contextlib.AbstractContextManager[Any], loop: asyncio.Runner
+) -> dict[str, Any]:
     """What the application sees of one scenario: result, exception, what is printed; and from when to when it ran (UTC ns)."""
     printed = io.StringIO()
     seen: dict[str, Any] = {"started_ns": time.time_ns()}
     with contextlib.redirect_stdout(printed), scope:
         try:
             result = scenario(provider)
-            seen["result"] = plain(asyncio.run(result) if inspect.iscoroutine(result) else result)
-            del result
+            if inspect.iscoroutine(result):
+                result = loop.run(result, context=contextvars.copy_context())
+            seen["result"] = plain(result)
         except Exception as error:
             seen["error"] = _told(error)
-        # A stream that nobody reads to its end is over when it is collected.
-        gc.collect()
     return {**seen, "ended_ns": time.time_ns(), "printed": printed.getvalue()}
 
 
 def _told(error: BaseException | None) -> Any:
     if error is None:
         return None
-    known = {"type": _type(error), "message": str(error), "status": getattr(error, "status_code", None)}
+    known = {"class": _type(error), "message": str(error), "status": getattr(error, "status_code", None)}
     return {**known, "cause": _told(error.__cause__)}
 
 
@@ -102,11 +105,11 @@ def plain(value: Any) -> Any:
         return f"{value.__module__}.{value.__qualname__}"
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        return {"type": _type(value), **plain(dict(value))}
+        return {"class": _type(value), **plain(dict(value))}
     if dataclasses.is_dataclass(value):
         fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.repr}
-        return {"type": _type(value), **fields}
-    return {"type": _type(value)}
+        return {"class": _type(value), **fields}
+    return {"class": _type(value)}
 
 
 def _type(value: object) -> str:

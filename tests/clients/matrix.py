@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any, Final, Literal
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from server import Server
 
 from clients.environment import HERE, lock_of, python
 from tallystick.testing import ProviderServer, ServedCall
+from tallystick.testing.receiver import SpanReceiver
 
 CHECKS: Final = {
     "tokens": "tokens",
@@ -23,6 +26,7 @@ CHECKS: Final = {
     "ttft": "first token",
     "scope": "scope",
     "one_call": "one call",
+    "private": "private",
     "unchanged": "unchanged",
 }
 """What is asked of each scenario → head of its column on the page."""
@@ -33,6 +37,15 @@ Known = tuple[str, str, str, str]
 """A failure that is expected, as `KNOWN` of a scenario file has it: patterns of run, scenario and check, and the reason."""
 
 CACHED: Final = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+
+OURS: Final = ("OTEL_", "TALLYSTICK_", "ANTHROPIC_", "OPENAI_")
+"""Prefixes of variables that a run sets itself, or does without."""
+
+PRIVATE: Final = (b"secret", b" tock", b"sk-of-a-provider")
+"""Parts of every prompt, every answer and every key of the scenarios."""
+
+OFFLINE: Final = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+"""What keeps clients from fetching things when they are imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +122,34 @@ def version_of(run: Run) -> str:
 
 def result(run: Run, server: Server) -> Result:
     """Runs all scenarios twice, each time in one process, at once."""
+    with ThreadPoolExecutor(2) as pool, SpanReceiver() as receiver:
+        bare = pool.submit(_bare, run.environment, run.scenarios)
+        environ = {
+            "TALLYSTICK_URL": receiver.url,
+            "TALLYSTICK_STRICT": "1",
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": run.left_off,
+        }
+        metered = _told(run.environment, run.scenarios, "metered", *run.beside, environ=environ)
+        bodies = list(receiver.bodies)
     key = server.key(f"clients-{run.name}")
-    with ThreadPoolExecutor(2) as pool:
-        bare = pool.submit(_told, run, "bare", {})
-        metered = pool.submit(
-            _told,
-            run,
-            "metered",
-            {
-                "TALLYSTICK_URL": server.url,
-                "TALLYSTICK_KEY": key,
-                "TALLYSTICK_STRICT": "1",
-                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": run.left_off,
-            },
-        )
-    return _judged(run, bare.result(), metered.result(), _entries(server, key))
+    server.post_all(bodies, key)
+    return _judged(run, bare.result(), metered, _entries(server, key), _talkative(bodies))
 
 
-def _told(run: Run, how: str, environ: dict[str, str]) -> _Told:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TALLYSTICK_", "ANTHROPIC_"))}
-    script = HERE / "scenarios" / f"{run.scenarios}.py"
-    command = [str(python(run.environment)), "-P", str(HERE / "launch.py"), str(script), how]
+@cache
+def _bare(environment: str, scenarios: str) -> _Told:
+    """The same for each way of metering them."""
+    return _told(environment, scenarios, "bare", environ={})
+
+
+def _told(environment: str, scenarios: str, *how: str, environ: dict[str, str]) -> _Told:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | OFFLINE
+    script = HERE / "scenarios" / f"{scenarios}.py"
     with ProviderServer() as provider:
         done = subprocess.run(
-            [*command, *(run.beside if how == "metered" else ())],
+            [str(python(environment)), "-P", str(HERE / "launch.py"), str(script), *how],
             input=provider.url + "\n",
-            env=clean | {"PYTHONHASHSEED": "0"} | environ,
+            env=clean | environ,
             capture_output=True,
             text=True,
             timeout=120,
@@ -143,11 +158,11 @@ def _told(run: Run, how: str, environ: dict[str, str]) -> _Told:
         assert done.returncode == 0, done.stderr
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         found = {name: value for line in lines if "scenario" not in line for name, value in line.items()}
-        scenarios = {line["scenario"]: line for line in lines if "scenario" in line}
-        assert scenarios, done.stderr
+        told = {line["scenario"]: line for line in lines if "scenario" in line}
+        assert told, done.stderr
         known: list[Known] = [tuple(row) for row in found["known"]]
         # Where it listened differs between the two processes, and stands in messages.
-        told = json.loads(json.dumps(scenarios).replace(provider.url, "http://provider"))
+        told = json.loads(json.dumps(told).replace(provider.url, "http://provider"))
         return _Told(told, known, found.get("instrumented", {}), tuple(provider.calls))
 
 
@@ -167,7 +182,19 @@ def _entries(server: Server, key: str) -> list[Row]:
     raise AssertionError("the ledger is empty or doesn't come to rest")
 
 
-def _judged(run: Run, bare: _Told, metered: _Told, entries: list[Row]) -> Result:
+def _talkative(bodies: list[bytes]) -> list[tuple[int, str]]:
+    """Of each span that left with a prompt, an answer or a key: when it began (UTC ns), and its name."""
+    return [
+        (span.start_time_unix_nano, f"{under.scope.name}: {span.name}")
+        for body in bodies
+        for of in ExportTraceServiceRequest.FromString(body).resource_spans
+        for under in of.scope_spans
+        for span in under.spans
+        if any(word in span.SerializeToString() for word in PRIVATE)
+    ]
+
+
+def _judged(run: Run, bare: _Told, metered: _Told, entries: list[Row], talkative: list[tuple[int, str]]) -> Result:
     cells: dict[str, dict[str, Cell]] = {}
     wrong: dict[tuple[str, str], str] = {}
     voided = {row["span_id"] for row in entries if row["entry"] == "void"}
@@ -176,7 +203,12 @@ def _judged(run: Run, bare: _Told, metered: _Told, entries: list[Row]) -> Result
         served = [call for call in metered.calls if told["started_ns"] <= call.started_ns <= told["ended_ns"]]
         rows = [row for row in calls if told["started_ns"] <= int(row["started_ns"]) <= told["ended_ns"]]
         cells[name] = {}
-        for check, found in {**_checks(name, served, rows), "unchanged": _difference(bare.scenarios[name], told)}.items():
+        checks = {
+            **_checks(name, served, rows),
+            "private": ", ".join(span for begun, span in talkative if told["started_ns"] <= begun <= told["ended_ns"]),
+            "unchanged": _difference(bare.scenarios[name], told),
+        }
+        for check, found in checks.items():
             cells[name][check] = "–" if found is None else "no" if found else "yes"
             if found:
                 wrong[name, check] = found
@@ -186,20 +218,24 @@ def _judged(run: Run, bare: _Told, metered: _Told, entries: list[Row]) -> Result
 def _checks(name: str, served: list[ServedCall], rows: list[Row]) -> dict[str, str | None]:
     """Check → what is wrong, '' where nothing is, None where there is nothing to check."""
     answered = [call for call in served if call.status == 200]
-    # A client that tries again, and a call that only ever failed, are one call each.
-    expected = len(answered) or 1
-    counted = "" if len(rows) == expected else f"{len(rows)} calls, not {expected}: {[row['scope'] for row in rows]}"
+    # A client that tries again, and a call that only ever failed, are one call each; one that never left may be told of or not.
+    expected = {len(answered) or 1} if served else {0, 1}
+    counted = (
+        ""
+        if len(rows) in expected
+        else f"{len(rows)} calls, not {expected}: {[(row['operation'], row['request_model'], row['response_id']) for row in rows]}"
+    )
     elsewhere = [(row["customer"], row["feature"]) for row in rows if (row["customer"], row["feature"]) != ("acme", name)]
     pairs = list(zip(answered, rows, strict=False))
     return {
-        "tokens": "no call"
+        "tokens": ("no call" if served else None)
         if not rows
         else _first(_tokens(call, row) for call, row in pairs)
         if pairs
         else _nothing(served, rows),
-        "cache": _first(_cache(call, row) for call, row in pairs) if any(map(_uses_cache, answered)) else None,
-        "ttft": _first(_ttft(call, row) for call, row in pairs) if any(call.streamed for call in answered) else None,
-        "scope": "no call" if not rows else f"{elsewhere}" if elsewhere else "",
+        "cache": _first(_cache(call, row) for call, row in pairs) if any(_uses_cache(call) for call, _ in pairs) else None,
+        "ttft": _first(_ttft(call, row) for call, row in pairs) if any(call.streamed for call, _ in pairs) else None,
+        "scope": ("no call" if served else None) if not rows else f"{elsewhere}" if elsewhere else "",
         "one_call": counted,
     }
 

@@ -1,6 +1,8 @@
 """docs/clients.md: what the runs of all clients say. `make clients` writes it, the tests hold it to what they see."""
 
 import json
+import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ tallystick server afterwards (`make clients`; the tests run the same and fail wh
 | first token | a streamed call has its time to first token |
 | scope | the call carries the customer and the feature of the `tallystick.scope` in which it was made |
 | one call | one billable call in the ledger for each answer of the provider, however many spans told of it |
+| private | no span leaves with a prompt, an answer or a key |
 | unchanged | result, types, exceptions and output of the application are those without the import |
 
 ✗ is a failure whose reason stands below the table, – is nothing to check: not streamed, no cache in use.
@@ -43,6 +46,13 @@ def section(found: Result) -> str:
         if found.cells[scenario][check] == "no"
     }
     return _section(found.run.client, f"{found.run.library} {version_of(found.run)}", found.run.metered_by, found.cells, reasons)
+
+
+def disagreements(name: str, server: Server) -> list[str]:
+    """Runs it, and says where it isn't as its scenario file declares and as the page says."""
+    found = result(runs()[name], server)
+    stale = [] if section(found) in PAGE.read_text(encoding="utf-8") else ["the page says something else: make clients"]
+    return found.unexpected() or stale
 
 
 def recorded() -> Iterator[str]:
@@ -74,7 +84,7 @@ def _section(
     for scenario, checks in cells.items():
         row: list[str] = []
         for check in CHECKS:
-            mark = MARKS[checks[check]]
+            mark = MARKS[checks.get(check, "–")]
             if why := reasons.get((scenario, check)):
                 notes += [] if why in notes else [why]
                 mark += f" {notes.index(why) + 1}"
@@ -84,11 +94,18 @@ def _section(
     return f"## {client}\n\n{version}, metered by {by}.\n\n" + "\n".join(lines) + "\n" + (f"{told}\n" if told else "")
 
 
-def main() -> None:
+def main(*names: str) -> None:
+    """Runs all, or those named; the sections of the others stay as they are."""
+    kept = {
+        part.partition("\n")[0]: part for part in re.split(r"^(?=## )", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    }
+    sections: list[str] = []
     with tempfile.TemporaryDirectory() as directory, Server(Path(directory) / "data") as server:
-        sections = [section(result(run, server)) for run in runs().values()]
+        for name, run in runs().items():
+            old = kept.get(f"## {run.client}", "").rstrip("\n")
+            sections.append(f"{old}\n" if old and names and name not in names else section(result(run, server)))
     PAGE.write_text(page([*sections, *recorded()]), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

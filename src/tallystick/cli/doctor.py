@@ -20,6 +20,8 @@ from tallystick.cli.options import connected, json_option
 from tallystick.cli.output import percent, print_json
 from tallystick.cli.when import end_of_day
 from tallystick.client import Client, Refused, Unreachable
+from tallystick.collectors.instrumentations import UNDERNEATH, Choice, installed_instrumentations
+from tallystick.collectors.settings import read
 from tallystick.ingest.errors import KeysDamaged
 from tallystick.settings import DEFAULT_URL, Settings
 
@@ -79,19 +81,25 @@ def _version(package: str) -> str | None:
 
 
 def _instrumented() -> Iterator[Check]:
-    from tallystick.collectors.instrumentations import installed_instrumentations
-    from tallystick.collectors.settings import read
-
     known = installed_instrumentations(os.environ, read(os.environ).left_off)
     choices = [choice for choice in known if choice.version is not None]
     if not choices:
         yield Check("warn", "instrumentation", "no model provider's library is installed", "run this where your service runs")
     for choice in choices:
-        what = f"{choice.library} {choice.version}"
-        if choice.instrumentation is None:
-            yield Check("warn", what, "its calls aren't metered", choice.reason)
-        else:
-            yield Check("ok", what, f"metered by {choice.instrumentation}: {choice.reason}")
+        yield _metered(choice)
+
+
+def _metered(choice: Choice) -> Check:
+    what = f"{choice.library} {choice.version}"
+    if choice.instrumentation is None:
+        return Check("warn", what, "its calls aren't metered", choice.reason)
+    by = "the client libraries under it" if choice.instrumentation == UNDERNEATH else choice.instrumentation
+    found = f"metered by {by}: {choice.reason}"
+    if choice.tested is None:
+        return Check("ok", what, f"{found}; not among the tested libraries")
+    if not choice.tested:
+        return Check("warn", what, f"{found}; this version isn't among the tested ones", "docs/clients.md has those that are")
+    return Check("ok", what, found)
 
 
 def _keys(settings: Settings) -> Iterator[Check]:

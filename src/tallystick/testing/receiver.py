@@ -40,6 +40,8 @@ class SpanReceiver:
         self.spans: list[ReceivedSpan] = []
         self.headers: list[Mapping[str, str]] = []
         """Of each request, names in lowercase."""
+        self.bodies: list[bytes] = []
+        """Of each request whose spans were kept, unpacked."""
         self.status = 200
         self.answer = answer
         """Body of the answer: empty, or an encoded ExportTraceServiceResponse."""
@@ -72,6 +74,7 @@ class SpanReceiver:
             self.headers.append(headers)
             if self.status == 200:
                 self.spans.extend(spans)
+                self.bodies.append(raw)
             self._changed.notify_all()
             return self.status, self.answer
 
