@@ -44,7 +44,8 @@ class _Collector:
     provider: str
 
 
-_started: _Collector | None = None
+# A notebook may reload this module, which must not start a second one.
+_started: _Collector | None = globals().get("_started")
 _observing = False
 _beginning = threading.Lock()
 _starting = threading.Lock()
