@@ -36,7 +36,7 @@ class Role(StrEnum):
     """Sends, and asks."""
 
     WRITER = "writer"
-    """Sends spans and outcomes, and asks nothing: for a service, whose key lies about in its configuration."""
+    """Sends spans and outcomes, and asks nothing but how the budgets stand that they count towards: for a service, whose key lies about."""
 
     READER = "reader"
     """Asks, and sends nothing."""
