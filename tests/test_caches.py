@@ -11,7 +11,7 @@ from typing import Any
 
 import otlp
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -104,6 +104,7 @@ def test_a_cache_that_asks_another_tells_of_one_hit(spans: InMemorySpanExporter)
     assert [len(found) for found in asyncio.run(both())] == [1, 1]
 
 
+@settings(deadline=None)
 @given(st.text(), st.none() | st.integers() | st.text(max_size=3), st.none() | st.floats() | st.text(max_size=3))
 def test_nothing_wrong_reaches_the_application(kind: Any, tokens: Any, similarity: Any) -> None:
     tallystick.cache_hit(kind, model=similarity, input_tokens=tokens, similarity=similarity)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import vocabularies
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.collectors.tokens import Count, count_messages, count_request, count_text, encoders, estimate_text
@@ -176,6 +176,7 @@ def test_newer_claudes_count_more() -> None:
     assert newer == pytest.approx(older * 1.3)
 
 
+@settings(deadline=None)
 @given(ANY_TEXT, st.sampled_from(["gpt-4o", "gpt-4", "claude-sonnet-4-5", "unheard-of"]))
 def test_any_text_has_a_count(text: str, model: str) -> None:
     assert count_text(model, text).tokens >= bool(text)
@@ -183,6 +184,7 @@ def test_any_text_has_a_count(text: str, model: str) -> None:
     assert bool(text) <= estimate <= 8 * len(text)
 
 
+@settings(deadline=None)
 @given(ANY_TEXT, ANY_TEXT)
 def test_parts_are_together_no_more_than_alone_but_for_the_seam(one: str, other: str) -> None:
     together, apart = (
@@ -266,6 +268,7 @@ def test_the_size_of_an_image_is_read_from_its_head(head: bytes, size: tuple[int
     assert image_size(f"data:image/x;base64,{encoded}") == size
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64), st.sampled_from([b"", b"\x89PNG", b"GIF8", b"RIFF\0\0\0\0WEBPVP8 ", b"\xff\xd8\xff\xc0"]))
 def test_any_bytes_may_be_called_an_image(rest: bytes, start: bytes) -> None:
     image_size(base64.b64encode(start + rest).decode())
@@ -298,6 +301,7 @@ def test_images_by_the_published_formulas(model: str, size: tuple[int, int], det
     assert image_tokens(model, *size, detail) == tokens
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 20_000),
     st.integers(1, 20_000),
@@ -425,6 +429,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(JSON, JSON, JSON)
 def test_any_request_has_a_count(messages: object, tools: object, system: object) -> None:
     """What makes no sense to us may make sense to the provider: it must not fail here."""

@@ -13,7 +13,7 @@ from typing import Any
 import otlp
 import pytest
 import vocabularies
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from server import Server
 
@@ -240,6 +240,7 @@ def test_without_a_price_list_there_is_no_cost() -> None:
 RATE = st.decimals(0, 100, places=20, allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(st.lists(RATE, min_size=10, max_size=10), st.lists(st.integers(0, 10**9), min_size=9, max_size=9))
 def test_cost_is_exact_and_never_negative(values: list[Decimal], counts: list[int]) -> None:
     made = Rates("x", larger=(), **dict(zip(BUCKETS, values, strict=True)))

@@ -5,26 +5,27 @@ The weights fit o200k_base, the vocabulary of OpenAI's current models; docs/toke
 
 import math
 import re
-from collections.abc import Callable
 from typing import Final
 
-LONGEST: Final = 65_536
+LONGEST: Final = 8_192
 """Characters that are looked at. Of a longer text as many are, in windows spread over it, so that the time is bounded."""
 
-WINDOWS: Final = 32
+WINDOWS: Final = 16
 
 
-def _by_length(free: int, each: float) -> Callable[[int], float]:
-    """A run of letters: a token for the first `free` of them, and one for every `each` further."""
-    costs = [0.0] + [1.0 + max(0, length - free) / each for length in range(1, 64)]
-    return lambda length: costs[length] if length < 64 else 1.0 + (length - free) / each
+_TABLE: Final = 128
+
+
+def _by_length(free: int, each: float) -> list[float]:
+    """What a run costs by its length: a token for the first `free` characters, and one for every `each` further."""
+    return [0.0] + [1.0 + max(0, length - free) / each for length in range(1, _TABLE)]
 
 
 _ASCII_RUNS: Final = (
     (re.compile(r"[A-Za-z]+"), _by_length(7, 5.0)),
     (re.compile(r"[0-9]+"), _by_length(3, 3.0)),
     (re.compile(r"[!-/:-@\[-`{-~]+(?![A-Za-z])"), _by_length(2, 2.0)),
-    (re.compile(r"[!-/:-@\[-`{-~](?=[A-Za-z])"), lambda _: 0.55),  # often one token with the word after it
+    (re.compile(r"[!-/:-@\[-`{-~](?=[A-Za-z])"), [0.0, 0.55]),  # often one token with the word after it
     (re.compile(r"\n\s*"), _by_length(64, 32.0)),
     (re.compile(r"(?<![\n ])  +"), _by_length(64, 32.0)),
     (re.compile(r"[\x00-\x09\x0b-\x1f\x7f]+"), _by_length(4, 4.0)),
@@ -35,6 +36,8 @@ _OTHER_RUNS: Final = (
     (re.compile(r"[\u0370-\u03ff]+"), _by_length(2, 2.5)),  # Greek
 )
 """Runs of characters that tokenizers keep together, and what one costs by its length."""
+
+_OTHERS: Final = re.compile(r"[^\x00-\x7f]+")
 
 _SINGLE: Final = (
     (re.compile(r"[\u3400-\u9fff\uf900-\ufaff]"), 0.78),  # Han
@@ -59,9 +62,19 @@ def estimate_text(text: str) -> int:
 
 
 def _tokens(text: str) -> float:
-    runs = _ASCII_RUNS if text.isascii() else (*_ASCII_RUNS, *_OTHER_RUNS)
-    total = sum(sum(map(cost, map(len, pattern.findall(text)))) for pattern, cost in runs)
+    total = sum(_cost(costs, pattern.findall(text)) for pattern, costs in _ASCII_RUNS)
     if not text.isascii():
-        total += sum(weight * len(pattern.findall(text)) for pattern, weight in _SINGLE)
+        others = "\n".join(_OTHERS.findall(text))
+        total += sum(_cost(costs, pattern.findall(others)) for pattern, costs in _OTHER_RUNS)
+        total += sum(weight * len(pattern.findall(others)) for pattern, weight in _SINGLE)
     # Nothing is packed tighter than this: long runs of spaces, one letter repeated.
     return max(total, len(text) / 64)
+
+
+def _cost(costs: list[float], runs: list[str]) -> float:
+    try:
+        return sum(map(costs.__getitem__, map(len, runs)))
+    except IndexError:
+        # Longer than words are. The table goes up evenly from somewhere in it.
+        slope = costs[-1] - costs[-2]
+        return sum(costs[min(len(run), _TABLE - 1)] + slope * max(0, len(run) - _TABLE + 1) for run in runs)
