@@ -234,7 +234,7 @@ def test_the_collectors_python(shell: Shell) -> None:
     assert "async def summarise(text): ..." in scopes
     scopes = scopes.replace("async def summarise(text): ...", "async def summarise(text): create(text)")
     summaries = "import asyncio\nasyncio.run(summarise('x'))\n"
-    proof = "assert flush(timeout_s=5) is True\nassert status().spans.exported == 2, status()\n"
+    proof = "assert tallystick.flush(timeout_s=5) is True\nassert tallystick.status().spans.exported == 2\n"
     shell.python(CLIENT + scopes + summaries + at_the_end + proof)
     query = "SELECT customer, feature, agent, tags['env'] FROM charges WHERE request_model = 'docs' ORDER BY feature"
     assert shell.sql(query) == [("acme", "search", "planner", "prod"), ("", "summaries", "", "")]
