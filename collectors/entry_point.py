@@ -37,10 +37,9 @@ def _redundant() -> frozenset[str]:
 def _leave_out(redundant: frozenset[str]) -> None:
     import wrapt
 
-    def load_instrumentor(load: Callable[..., None], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def load_instrumentor(load: Callable[..., Any], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         point = args[0] if args else kwargs.get("entry_point")
         distribution = getattr(getattr(point, "dist", None), "name", "")
-        if distribution.lower().replace("_", "-") not in redundant:
-            load(*args, **kwargs)
+        return None if distribution.lower().replace("_", "-") in redundant else load(*args, **kwargs)
 
     wrapt.wrap_function_wrapper("opentelemetry.instrumentation.distro", "BaseDistro.load_instrumentor", load_instrumentor)

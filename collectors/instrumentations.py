@@ -170,8 +170,8 @@ class Instrumentations:
         wrapt.wrap_function_wrapper("opentelemetry.instrumentation.instrumentor", "BaseInstrumentor.instrument", self._instrument)
 
     def _instrument(
-        self, instrument: Callable[..., None], instrumentor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+        self, instrument: Callable[..., Any], instrumentor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Around `instrument()` of all: what the application turns on itself, with settings of its own perhaps, is no longer ours."""
         kind = type(instrumentor)
         if kind in self._ours:
@@ -182,7 +182,7 @@ class Instrumentations:
         self._make_no_spans_beside(kind)
         self._starting.add(kind)
         try:
-            instrument(*args, **kwargs)
+            return instrument(*args, **kwargs)
         finally:
             self._starting.discard(kind)
 
