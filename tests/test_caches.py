@@ -1,12 +1,14 @@
 """`tallystick.cache_hit`: what it marks, and what the ledger makes of it."""
 
 import asyncio
+import re
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import otlp
@@ -148,6 +150,11 @@ def test_a_hit_carries_the_scope_and_costs_nothing(server: Server) -> None:
         ("response", "gpt-4o", "1000"),
         ("semantic", "", ""),
     ]
+    page = (Path(__file__).parent.parent / "docs" / "collector.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"```sql\n(.*?)```", page.partition("## Application caches")[2], re.DOTALL)
+    saved = {row["cache_hit"]: (row["hits"], Decimal(row["saved_usd"])) for row in server.sql(query, key)}
+    # gpt-4o: 2.50 and 10 USD a million.
+    assert saved == {"response": (2, Decimal(1005) * Decimal("2.5e-6") + 100 * Decimal("1e-5")), "semantic": (1, Decimal(0))}
 
 
 def test_the_answer_of_a_cache_is_another_call_than_the_one_it_was_made_for(server: Server) -> None:
