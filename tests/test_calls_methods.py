@@ -259,7 +259,7 @@ def test_spans_are_as_the_conventions_have_them(ran: tuple[dict[str, ReceivedSpa
     for case, span in ran[0].items():
         assert span.scope == "tallystick", case
         operation, model = span.attributes["gen_ai.operation.name"], span.attributes["gen_ai.request.model"]
-        assert span.name == f"{operation} {model}"
+        assert span.name == f"{operation!s} {model!s}"
         assert span.attributes["gen_ai.provider.name"] == PROVIDERS[case.removeprefix("async ").split()[0]]
         assert span.attributes["server.address"] == "127.0.0.1"
         expected = (

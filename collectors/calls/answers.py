@@ -67,11 +67,12 @@ class Answer:
 
     def heard(self, text: str, kind: str) -> None:
         """A piece of the answer."""
+        parts = self.parts
+        parts.append(text)
         if not self.first_ns:
             self.first_ns = time_ns()
             self.first_kind = kind
-        self.parts.append(text)
-        if len(self.parts) >= AT_ONCE:
+        elif len(parts) >= AT_ONCE:
             self.gather()
 
     def gather(self) -> None:
@@ -122,14 +123,18 @@ class Chat(OpenAI):
     def see(self, chunk: Any) -> None:
         if self.response_id is None:
             self.response_id, self.model = chunk.id, chunk.model
-        if chunk.usage is not None:
-            self.usage = chunk.usage
         for choice in chunk.choices or ():
             delta = choice.delta
             if delta is None:
                 pass
-            elif delta.content:
-                self.heard(delta.content, "content")
+            elif text := delta.content:
+                # As `heard`, without a call: the path of nearly every chunk.
+                parts = self.parts
+                parts.append(text)
+                if not self.first_ns:
+                    self.first_ns, self.first_kind = time_ns(), "content"
+                elif len(parts) >= AT_ONCE:
+                    self.gather()
             elif delta.tool_calls:
                 self._tools(delta.tool_calls)
             else:
@@ -137,6 +142,8 @@ class Chat(OpenAI):
             if choice.finish_reason:
                 self.complete = True
                 self.tier = _get(chunk, "service_tier")
+        if chunk.usage is not None:
+            self.usage = chunk.usage
 
     def _tools(self, calls: Any) -> None:
         for call in calls:
@@ -147,8 +154,9 @@ class Chat(OpenAI):
                 self.heard((function.name or "") + (function.arguments or ""), "tool_call")
 
     def _other(self, delta: Any) -> None:
-        # `reasoning_content` and `reasoning` are what vLLM, DeepSeek and others call it.
-        reasoning = _get(delta, "reasoning_content") or _get(delta, "reasoning")
+        # `reasoning_content` and `reasoning` are what vLLM, DeepSeek and others call it; none of OpenAI's fields.
+        extra = delta if isinstance(delta, dict) else delta.model_extra or {}
+        reasoning = extra.get("reasoning_content") or extra.get("reasoning")
         if isinstance(reasoning, str):
             self.heard(reasoning, "reasoning")
         elif refusal := _get(delta, "refusal"):

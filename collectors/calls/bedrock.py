@@ -8,7 +8,7 @@ from tallystick.collectors.calls.answers import Answer, Messages, count, from_js
 from tallystick.collectors.calls.methods import Arguments, Asked, Client, Method, ObservedCall
 from tallystick.collectors.calls.pieces import Pieces
 from tallystick.collectors.calls.request import Usage, gates
-from tallystick.collectors.calls.watched import Body, Watched
+from tallystick.collectors.calls.watched import Body, watched
 
 
 class Converse(Answer):
@@ -185,7 +185,7 @@ def _answered(call: ObservedCall, result: Any) -> None:
         return
     stream = result.get("stream") or result["body"]
     # In place, so that it stays botocore's EventStream. Its generator takes the raw stream when it starts.
-    stream._event_generator = Watched(stream._event_generator, call)
+    stream._event_generator = watched(stream._event_generator, call)
     stream._raw_stream = Body(stream._raw_stream, call)
 
 

@@ -52,7 +52,7 @@ class Call:
     """What the observer knows of one call. `end` may come from anywhere, also from the garbage collector, and counts once."""
 
     __slots__ = (
-        "_held", "_tickets", "answer", "answered", "asked_usage", "attempts", "body", "busy", "cut", "ended", "error", "library", "model", "operation",
+        "_tickets", "answer", "answered", "asked_usage", "attempts", "body", "busy", "cut", "ended", "error", "held", "library", "model", "operation",
         "raw", "replaced_model", "span_id", "streamed", "unread",
     )  # fmt: skip
 
@@ -83,7 +83,8 @@ class Call:
         self.error: BaseException | None = None
         self.unread: Callable[[Answer], None] | None = None
         """Reads an answer that only the application has read so far into `answer`."""
-        self._held: list[Callable[[], None]] = []
+        self.held: list[Callable[[], None]] = []
+        """What waits until the library is done."""
         self._tickets: list[Ticket] = []
 
     def begin(self, host: str) -> None:
@@ -117,22 +118,17 @@ class Call:
 
     def hold(self, then: Callable[[], None]) -> None:
         """`then` once the library isn't at work for this call, as at once."""
-        self._held.append(then)
+        self.held.append(then)
         if not self.busy:
             self.rest()
 
     def rest(self) -> None:
         """The library is no longer at work for it."""
         self.busy = False
-        while self._held:
-            self._held.pop()()
+        while self.held:
+            self.held.pop()()
         if self.cut and not self.ended:
             self.end()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether something happened while the library was at work."""
-        return self.cut or bool(self._held)
 
     def close(self) -> None:
         """The body was closed: the end, unless the library is reading, which then tells how that went."""

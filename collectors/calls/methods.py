@@ -22,7 +22,7 @@ from tallystick.collectors.calls.answers import Answer
 from tallystick.collectors.calls.call import CURRENT, Call, is_call
 from tallystick.collectors.calls.pieces import Pieces
 from tallystick.collectors.calls.request import Answered, Refusal, http_status
-from tallystick.collectors.calls.watched import AsyncWatched, Watched
+from tallystick.collectors.calls.watched import async_watched, watched
 from tallystick.collectors.failures import report, warn_once
 
 SCOPE: Final = "tallystick"
@@ -107,8 +107,8 @@ class ObservedCall(Call):
         if host:
             attributes["server.address"] = host
         self.span = trace.get_tracer(SCOPE).start_span(f"{operation} {self.model}", kind=SpanKind.CLIENT, attributes=attributes)
-        with trace.use_span(self.span, record_exception=False, set_status_on_exception=False):
-            self.begin(host)
+        self.link(self.span)
+        self.begin(host)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -127,11 +127,14 @@ class ObservedCall(Call):
             CURRENT.reset(token)
 
     def end(self, error: BaseException | None = None) -> None:
-        if not self.ended and isinstance(self.answer, Pieces):
+        answer = self.answer
+        if not self.ended and isinstance(answer, Pieces):
             try:
-                self.answer.finish()
+                answer.finish()
             except Exception as failure:
                 _unreadable(self.library, failure)
+            if not answer.complete:
+                self.unread = lambda _: answer.read()
         super().end(error)
         span, self.span = self.span, None
         if span is not None:
@@ -236,15 +239,15 @@ class Observer:
                 yield from wrapped(client, *args, **kwargs)
                 return
             inner = wrapped(client, *args, **kwargs)
-            watched = Watched(inner, call)
+            steps = watched(inner, call)
             try:
                 with call.at_work():
                     # The request is sent in the first step.
-                    first = next(watched, _END)
+                    first = next(steps, _END)
                 call.answered = True
                 if first is not _END:
                     yield first
-                    yield from watched
+                    yield from steps
             finally:
                 inner.close()
                 call.end()
@@ -286,14 +289,14 @@ class Observer:
 
 async def _steps(inner: Any, call: ObservedCall) -> AsyncGenerator[Any, None]:
     """`inner`, watched. A generator again, as the library gives one."""
-    watched = AsyncWatched(inner, call)
+    steps = async_watched(inner, call)
     try:
         with call.at_work():
-            first = await anext(watched, _END)
+            first = await anext(steps, _END)
         call.answered = True
         if first is not _END:
             yield first
-            async for item in watched:
+            async for item in steps:
                 yield item
     finally:
         await inner.aclose()

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from tallystick.collectors.calls.answers import Answer, Chat, Embeddings
 from tallystick.collectors.calls.methods import Asked, Client, Method, ObservedCall
-from tallystick.collectors.calls.watched import AsyncWatched, Body, Watched
+from tallystick.collectors.calls.watched import Body, async_watched, watched
 
 
 class MistralChat(Chat):
@@ -49,7 +49,7 @@ def _asked(operation: str, answer: type[Answer], streamed: bool = False) -> Any:
 
 def _watch(call: ObservedCall, stream: Any) -> None:
     """In place, so that the stream stays of its type."""
-    stream.generator = (AsyncWatched if hasattr(stream.generator, "__anext__") else Watched)(stream.generator, call)
+    stream.generator = (async_watched if hasattr(stream.generator, "__anext__") else watched)(stream.generator, call)
     stream.response.stream = Body(stream.response.stream, call)
 
 

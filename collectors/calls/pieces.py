@@ -31,12 +31,16 @@ class Pieces(Answer):
             self._pay()
 
     def finish(self) -> None:
-        """The stream is over: reads the last piece, and all of them if it was cut short. What is no longer needed is let go."""
+        """The stream is over: the last piece is read. If that tells that it came to its end, no other needs to be."""
         if self.pieces:
             self._last(self.pieces[-1])
-            if not self.complete:
-                self._all(self.pieces)
+        if self.complete:
             self.pieces = []
+
+    def read(self) -> None:
+        """All pieces, where the last didn't tell everything: it takes its time."""
+        pieces, self.pieces = self.pieces, []
+        self._all(pieces)
 
     def _pay(self) -> None:
         waiting = self.pieces[self._paid :]

@@ -17,7 +17,7 @@ from tallystick.collectors.calls import careful
 from tallystick.collectors.calls.answers import from_json
 from tallystick.collectors.calls.call import CURRENT, Call
 from tallystick.collectors.calls.request import Answered, Refusal
-from tallystick.collectors.calls.watched import Asked, AsyncAsked, AsyncWatched, Body, RawBody, Watched
+from tallystick.collectors.calls.watched import Body, RawBody, async_watched, watched
 from tallystick.collectors.failures import report, warn_once
 
 LIBRARIES: Final = ("openai", "anthropic", "groq", "together", "cerebras.cloud.sdk")
@@ -164,10 +164,8 @@ class Observer:
         call.rest()
 
     def _watch(self, call: Call, stream: Any) -> None:
-        if isinstance(stream, self._streams[0]):
-            stream._iterator = (Asked if call.asked_usage else Watched)(stream._iterator, call)
-        else:
-            stream._iterator = (AsyncAsked if call.asked_usage else AsyncWatched)(stream._iterator, call)
+        through = watched if isinstance(stream, self._streams[0]) else async_watched
+        stream._iterator = through(stream._iterator, call)
         stream.response.stream = Body(stream.response.stream, call)
 
 

@@ -1,6 +1,6 @@
 """What stands between a library's stream object and the iterator inside of it, and between a response and its body."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from time import time_ns
 from typing import Any
 from zlib import MAX_WBITS, decompressobj
@@ -12,121 +12,89 @@ from tallystick.collectors.calls.call import Call
 from tallystick.collectors.failures import warn_once
 
 
-class _Watched:
-    """An iterator that is passed through. Other attributes (`close`, `send`, …) are those of the inner one."""
+class _Dropped:
+    """In the frame of a generator: the end of its call, also where it is dropped before its first step."""
 
-    __slots__ = ("__weakref__", "_call", "_inner", "_next", "_see")
+    __slots__ = ("_call",)
 
-    def __init__(self, inner: Any, call: Call) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._inner = inner
-        self._see: Callable[[Any], None] = call.answer.see
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def _failed(self, error: Exception) -> None:
-        """An answer of another shape: it goes on unseen."""
-        self._see = _unseen
-        warn_once(
-            f"stream {self._call.library}",
-            f"a stream of {self._call.library} couldn't be read: {type(error).__name__}: {str(error)[:200]}",
-        )
 
     def __del__(self) -> None:
         self._call.end()
 
 
-class Watched(_Watched):
-    """Of a synchronous stream."""
-
-    __slots__ = ()
-
-    def __init__(self, inner: Iterator[Any], call: Call) -> None:
-        super().__init__(inner, call)
-        self._next = inner.__next__
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        call = self._call
-        call.busy = True
-        try:
-            chunk = self._next()
-        except StopIteration:
-            call.end()
-            raise
-        except BaseException as error:
-            call.end(error)
-            raise
-        try:
-            self._see(chunk)
-        except Exception as error:
-            self._failed(error)
-        call.busy = False
-        if call.interrupted:
-            call.rest()
-        return chunk
+def watched(inner: Iterator[Any], call: Call) -> Generator[Any, None, None]:
+    """`inner`, passed through, with what its items tell of `call`. A generator, which costs the least a step, as the libraries' are."""
+    return _watched(inner, call, call.asked_usage, _Dropped(call))
 
 
-class AsyncWatched(_Watched):
-    """Of an asynchronous stream."""
+def async_watched(inner: AsyncIterator[Any], call: Call) -> AsyncGenerator[Any, None]:
+    """`watched`, of an asynchronous stream."""
+    return _async_watched(inner, call, call.asked_usage, _Dropped(call))
 
-    __slots__ = ()
 
-    def __init__(self, inner: AsyncIterator[Any], call: Call) -> None:
-        super().__init__(inner, call)
-        self._next = inner.__anext__
+def _watched(inner: Iterator[Any], call: Call, hides: bool, _: _Dropped) -> Generator[Any, None, None]:
+    see = call.answer.see
+    call.busy = True
+    try:
+        for chunk in inner:
+            try:
+                see(chunk)
+            except Exception as error:
+                see = _blind(call, error)
+            if hides and is_extra(chunk, call):
+                continue
+            call.busy = False
+            if call.cut or call.held:
+                call.rest()
+            yield chunk
+            call.busy = True
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        call.end(error)
+        raise
+    call.end()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
 
-    async def __anext__(self) -> Any:
-        call = self._call
-        call.busy = True
-        try:
-            chunk = await self._next()
-        except StopAsyncIteration:
-            call.end()
-            raise
-        except BaseException as error:
-            call.end(error)
-            raise
-        try:
-            self._see(chunk)
-        except Exception as error:
-            self._failed(error)
-        call.busy = False
-        if call.interrupted:
-            call.rest()
-        return chunk
+async def _async_watched(inner: AsyncIterator[Any], call: Call, hides: bool, _: _Dropped) -> AsyncGenerator[Any, None]:
+    see = call.answer.see
+    call.busy = True
+    try:
+        async for chunk in inner:
+            try:
+                see(chunk)
+            except Exception as error:
+                see = _blind(call, error)
+            if hides and is_extra(chunk, call):
+                continue
+            call.busy = False
+            if call.cut or call.held:
+                call.rest()
+            yield chunk
+            call.busy = True
+    except GeneratorExit:
+        # Here, in the task that drops it, not in one that the event loop makes later.
+        if isinstance(inner, AsyncGenerator):
+            await inner.aclose()
+        raise
+    except BaseException as error:
+        call.end(error)
+        raise
+    call.end()
+
+
+def _blind(call: Call, error: Exception) -> Callable[[Any], None]:
+    """An answer of another shape: it goes on unseen."""
+    warn_once(
+        f"stream {call.library}", f"a stream of {call.library} couldn't be read: {type(error).__name__}: {str(error)[:200]}"
+    )
+    return _unseen
 
 
 def _unseen(_: Any) -> None:
     """Instead of `Answer.see`."""
-
-
-class Asked(Watched):
-    """Keeps from the application what it would not have got, had usage not been asked for."""
-
-    __slots__ = ()
-
-    def __next__(self) -> Any:
-        while is_extra(chunk := super().__next__(), self._call):
-            pass
-        return chunk
-
-
-class AsyncAsked(AsyncWatched):
-    """Keeps from the application what it would not have got, had usage not been asked for."""
-
-    __slots__ = ()
-
-    async def __anext__(self) -> Any:
-        while is_extra(chunk := await super().__anext__(), self._call):
-            pass
-        return chunk
 
 
 def is_extra(chunk: Any, call: Call) -> bool:
