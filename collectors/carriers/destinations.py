@@ -1,7 +1,7 @@
 """Which hosts are services of one's own, that may be told whom a call is for. Decided by the name, which isn't resolved."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -29,10 +29,10 @@ _PATTERN: Final = re.compile(r"!?[a-z0-9._:*?\[\]-]+")
 class Destinations:
     """Private hosts and those that match a pattern, except for `!` patterns and, always, the hosts of model providers."""
 
-    def __init__(self, patterns: Iterable[str] = (), *, private: bool = True) -> None:
+    def __init__(self, patterns: Sequence[str] = (), *, private: bool = True) -> None:
         self._private = private
         self._included = tuple(pattern for pattern in patterns if not pattern.startswith("!"))
-        self._excluded = (*(pattern[1:] for pattern in patterns if pattern.startswith("!")),)
+        self._excluded = tuple(pattern[1:] for pattern in patterns if pattern.startswith("!"))
         self._decide = lru_cache(maxsize=1024)(self._decided)
 
     def include(self, host: str) -> bool:

@@ -1,12 +1,13 @@
 """What a request or a message that leaves this process tells of whom it is for."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.sdk.trace import Span
 
-from tallystick.collectors.calls.call import CURRENT
+from tallystick.collectors.calls.call import CURRENT, is_call
 from tallystick.collectors.carriers.baggage import NAME, merge, text
 from tallystick.collectors.carriers.destinations import Destinations
 from tallystick.collectors.scope import attribution
@@ -20,11 +21,6 @@ MODEL_CLIENT_AGENTS: Final = (
     "speakeasy-sdk/", "litellm/", "ollama-python/", "boto3/", "botocore/", "aiobotocore/", "unknown/none; hf_hub", "groq/",
 )  # fmt: skip
 """Beginnings of their `User-Agent`, lowercase."""
-
-MODEL_OPERATIONS: Final = frozenset(
-    {"chat", "text_completion", "completion", "generate_content", "embeddings", "embedding", "rerank", "responses", "messages"}
-)
-"""Values of `gen_ai.operation.name` of one call of a model. Agents and tools aren't here: what they call may be one's own."""
 
 
 class Outgoing:
@@ -59,8 +55,9 @@ class Outgoing:
 
 
 def _within_a_model_call() -> bool:
-    attributes: Any = getattr(trace.get_current_span(), "attributes", None) or {}
-    return attributes.get("gen_ai.operation.name") in MODEL_OPERATIONS or attributes.get("openinference.span.kind") == "LLM"
+    """Not within an agent's or a tool's span: what these call may be one's own."""
+    span = trace.get_current_span()
+    return isinstance(span, Span) and is_call(span)
 
 
 OUTGOING: Final = Outgoing()

@@ -10,7 +10,6 @@ Of a rule that can't be understood it is said what is wrong with it; the others 
 import base64
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +106,8 @@ def rules(listed: Iterable[Any], where: str) -> tuple[Rule, ...]:
 
 def rules_of_file(path: str) -> tuple[Rule, ...]:
     """Of a TOML file with `[[rule]]` tables. None, and a warning, where it can't be read."""
+    import tomllib
+
     where = f"scope rules in {path}"
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
