@@ -1,14 +1,18 @@
 """The matrix of clients itself: what is run, what is locked, and what the collector says that it was tested with."""
 
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
-from clients.environment import HERE, PROJECT, environments, lock_of
+from clients.environment import HERE, PROJECT, environments, lock_of, python
 from clients.matrix import CHECKS, Result, Run, runs, version_of
 from clients.page import PAGE, page, recorded, section
 
-from tallystick.collectors.instrumentations import choose
+from tallystick.cli.doctor import metered
+from tallystick.collectors.instrumentations import Choice, choose
 from tallystick.collectors.libraries import LIBRARIES, Library
 
 RUN = Run("one", "one 1", "current", "openai", "openai", {"openai": "an instrumentation"})
@@ -93,3 +97,52 @@ def test_the_collector_knows_what_it_was_tested_with() -> None:
         claim for claim in claims for name, version in tested if claim[0] == name and f"{version}.".startswith(f"{claim[1]}.")
     }
     assert claims - shown == set(), "claimed and not run"
+
+
+def doctor() -> list[dict[str, str]]:
+    """What it says in a service's environment, without the server's packages."""
+    command = [str(python("previous").parent / "tallystick"), "doctor", "--json"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TALLYSTICK_", "ANTHROPIC_"))}
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False, cwd=HERE)
+    found: list[dict[str, str]] = json.loads(done.stdout)
+    return found
+
+
+def test_the_doctor_of_a_service_says_what_is_metered() -> None:
+    told = doctor()
+    clients = [one for one in told if one["what"].startswith(("openai", "anthropic", "llama"))]
+    assert {one["what"]: (one["state"], one["found"]) for one in clients} == {
+        "openai 2.54.0": ("ok", "metered by opentelemetry-instrumentation-genai-openai: the preferred one that is installed"),
+        "anthropic 1.17.0": ("ok", "metered by native: the library emits its own spans"),
+        "llama-index-core 0.14.25": (
+            "ok",
+            "metered by the client libraries under it: its calls go through client libraries, which are metered one by one",
+        ),
+    }
+    assert any("tallystick[server]" in one["advice"] for one in told)
+
+
+@pytest.mark.parametrize(
+    ("choice", "state", "found", "advice"),
+    [
+        (
+            Choice("groq", "1.0", None, "no instrumentation is installed: pip install x"),
+            "warn",
+            "its calls aren't metered",
+            "pip install x",
+        ),
+        (
+            Choice("openai", "4.0", "x", "why", (), False),
+            "warn",
+            "metered by x: why; this version isn't among the tested",
+            "clients.md",
+        ),
+        (Choice("groq", "1.0", "x", "why"), "ok", "metered by x: why; not among the tested libraries", ""),
+        (Choice("openai", "3.0", "x", "why", (), True), "ok", "metered by x: why", ""),
+    ],
+)
+def test_the_doctor_says_what_to_do(choice: Choice, state: str, found: str, advice: str) -> None:
+    check = metered(choice)
+    assert (check.state, check.what) == (state, f"{choice.library} {choice.version}")
+    assert check.found.startswith(found)
+    assert advice in check.advice

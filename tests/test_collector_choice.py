@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.collectors.instrumentations import NATIVE, choose, installed_instrumentations
+from tallystick.collectors.instrumentations import NATIVE, UNDERNEATH, choose, installed_instrumentations
 from tallystick.collectors.libraries import LIBRARIES, Library
 from tallystick.collectors.settings import VARIABLES
 
@@ -65,6 +65,41 @@ def test_not_installed() -> None:
 def test_anthropics_own_spans_where_it_has_them(version: str, environ: dict[str, str], chosen: str) -> None:
     found = choose(library("anthropic"), version, {ANTHROPIC: "anthropic"}, frozenset(), environ)
     assert found.instrumentation == chosen
+
+
+LANGCHAIN = "opentelemetry-instrumentation-genai-langchain"
+
+
+@pytest.mark.parametrize(
+    ("name", "installed", "left_off", "chosen"),
+    [
+        ("langchain-core", {LANGCHAIN: "langchain"}, frozenset(), LANGCHAIN),
+        ("langchain-core", {LANGCHAIN: "langchain"}, frozenset({"langchain"}), UNDERNEATH),
+        ("langchain-core", {}, frozenset(), UNDERNEATH),
+        ("llama-index-core", {"openinference-instrumentation-llama-index": "llama_index"}, frozenset(), UNDERNEATH),
+        ("litellm", {}, frozenset(), None),
+    ],
+)
+def test_frameworks_are_metered_by_the_clients_under_them(
+    name: str, installed: dict[str, str], left_off: frozenset[str], chosen: str | None
+) -> None:
+    assert choose(library(name), "1.0", installed, left_off, {}).instrumentation == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "tested"),
+    [
+        ("openai", "3.52.0", True),
+        ("openai", "30.1", False),
+        ("openai", "3", True),
+        ("llama-index-core", "0.14.2", True),
+        ("llama-index-core", "0.1.4", False),
+        ("groq", "1.0", None),
+        ("openai", None, False),
+    ],
+)
+def test_versions_that_the_page_of_clients_has(name: str, version: str | None, tested: bool | None) -> None:
+    assert choose(library(name), version, {}, frozenset(), {}).tested is tested
 
 
 def test_of_this_environment() -> None:

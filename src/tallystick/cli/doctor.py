@@ -86,10 +86,11 @@ def _instrumented() -> Iterator[Check]:
     if not choices:
         yield Check("warn", "instrumentation", "no model provider's library is installed", "run this where your service runs")
     for choice in choices:
-        yield _metered(choice)
+        yield metered(choice)
 
 
-def _metered(choice: Choice) -> Check:
+def metered(choice: Choice) -> Check:
+    """How one installed client library stands."""
     what = f"{choice.library} {choice.version}"
     if choice.instrumentation is None:
         return Check("warn", what, "its calls aren't metered", choice.reason)

@@ -107,6 +107,7 @@ async def acancelled(provider: str) -> object:
                 got.append(event)
                 if len(got) == 5:
                     reading.cancel()
+                    await asyncio.sleep(0)
 
     reading = asyncio.create_task(read())
     try:
@@ -125,7 +126,7 @@ def error_500_stream(provider: str) -> object:
 
 
 def timeout(provider: str) -> object:
-    return _client(provider, timeout=0.2).messages.create(model="claude-lab-hang", **COMMON)
+    return _client(provider, timeout=0.5).messages.create(model="claude-lab-hang", **COMMON)
 
 
 def wrong_argument(provider: str) -> object:

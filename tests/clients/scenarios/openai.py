@@ -121,6 +121,7 @@ async def acancelled(provider: str) -> object:
                 got.append(chunk)
                 if len(got) == 2:
                     reading.cancel()
+                    await asyncio.sleep(0)
 
     reading = asyncio.create_task(read())
     try:
@@ -161,7 +162,7 @@ def error_500(provider: str) -> object:
 
 
 def timeout(provider: str) -> object:
-    return _client(provider, timeout=0.2).chat.completions.create(model="gpt-lab-hang", messages=ASK)
+    return _client(provider, timeout=0.5).chat.completions.create(model="gpt-lab-hang", messages=ASK)
 
 
 def wrong_argument(provider: str) -> object:
