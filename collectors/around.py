@@ -5,7 +5,12 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
+
+from opentelemetry.context import create_key
+
+KEEPERS: Final = create_key("tallystick.keepers")
+"""Of the context: the guards and breakers that were entered. It stands here for those who take it along without them."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
-from opentelemetry.context import attach, create_key, get_current, get_value, set_value
+from opentelemetry.context import attach, get_current, get_value, set_value
 
-from tallystick.collectors.around import Around
+from tallystick.collectors.around import KEEPERS, Around
 from tallystick.collectors.calls.request import Answered, Refusal, Request
-
-_KEY: Final = create_key("tallystick.keepers")
 
 Fallback = str | Callable[[Request], Any]
 """A model that is asked instead; or what answers instead, with a value or an awaitable of one."""
@@ -43,15 +41,15 @@ class Keeper(Around):
     def __enter__(self) -> Self:
         _stand()
         current = get_current()
-        attach(set_value(_KEY, _Frame(self, cast(_Frame | None, current.get(_KEY))), current))
+        attach(set_value(KEEPERS, _Frame(self, cast(_Frame | None, current.get(KEEPERS))), current))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         # As scopes are left: a generator may be closed in another context than it was started in.
         current = get_current()
-        frame = cast(_Frame | None, current.get(_KEY))
+        frame = cast(_Frame | None, current.get(KEEPERS))
         if frame is not None and frame.owner is self:
-            attach(set_value(_KEY, frame.outer, current))
+            attach(set_value(KEEPERS, frame.outer, current))
 
     def stop(self, request: Request, refusal: Refusal, instead: Callable[[Request], bool]) -> None:
         """Counts and raises `refusal`, or what the fallback answers.
@@ -107,7 +105,7 @@ _Kind = TypeVar("_Kind", bound=Keeper)
 def standing(kind: type[_Kind]) -> list[_Kind]:
     """Those of the process, then those entered here, the outermost first; each once."""
     found: list[Keeper] = []
-    frame = cast(_Frame | None, get_value(_KEY))
+    frame = cast(_Frame | None, get_value(KEEPERS))
     while frame is not None:
         if frame.owner not in found:
             found.append(frame.owner)
