@@ -78,6 +78,11 @@ VARIABLES: Final = (
         "`false`: a scope doesn't reach the threads and the jobs of thread pools that are started in it.",
     ),
     Variable("TALLYSTICK_GUARD_POLL", "10", "Seconds between questions to the server how budgets stand that guards hold to."),
+    Variable(
+        "TIKTOKEN_CACHE_DIR",
+        "",
+        "Directory with tiktoken's encodings, to count tokens with; without it they are looked for where tiktoken keeps them.",
+    ),
     Variable(STRICT, "0", "`1` raises the collector's own errors instead of logging each once. For tests."),
 )
 """The settings that the collector itself reads. The OTLP exporter further honours the other `OTEL_EXPORTER_OTLP_*`."""

@@ -1,12 +1,15 @@
 """What a call would cost: as the ledger enters it, to the last decimal, and None where nothing prices it."""
 
+import csv
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +254,16 @@ def test_cost_is_exact_and_never_negative(values: list[Decimal], counts: list[in
     tokens = sum(counts[:5])
     assert total <= tokens * max(values) + values[9] + 1
     assert total == total.quantize(Decimal("1e-12"))
+
+
+def test_the_documentation_is_as_it_is_told() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "tokens.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(compile(code, "docs/tokens.md", "exec"), scope)
+    assert repr(tallystick.count_tokens("gpt-4o", scope["messages"])) in code
+    assert repr((scope["found"].low_usd, scope["found"].high_usd)) in code
+    # Each factor of the table of families stands in the page's.
+    told = {float(factor) for factor in re.findall(r"^\|[^|]+\| \w+_base \| ([\d.]+) \|", page, re.MULTILINE)}
+    text = files("tallystick.collectors.tokens").joinpath("encodings.csv").read_text(encoding="utf-8")
+    assert told == {float(row["factor"]) for row in csv.DictReader(text.splitlines()) if row["factor"]} | {1.1}
