@@ -79,7 +79,7 @@ class KafkaDelivery:
             self._produce(value)
         except Exception as error:
             self._discard()
-            self.error = type(error).__name__
+            self.error = self._said(error)
             return Outcome.REFUSED if isinstance(error, TOO_LARGE) else Outcome.KEEP
         self.error = ""
         return Outcome.STORED
@@ -93,6 +93,8 @@ class KafkaDelivery:
     def _produce(self, value: bytes) -> None:
         if self._producer is None:
             self._producer = _connected(self._settings)
+            if self._closed:
+                raise errors.KafkaConnectionError("closed")
         self._done.clear()
         future: Any = self._producer.send(self._settings.topic, value, headers=headers(self._sender, self._clock()))
         future.add_both(lambda _: self._done.set())
@@ -101,6 +103,16 @@ class KafkaDelivery:
             raise errors.KafkaTimeoutError
         if future.exception is not None:
             raise future.exception
+
+    def _said(self, error: Exception) -> str:
+        name = type(error).__name__
+        if (
+            isinstance(error, errors.KafkaTimeoutError)
+            and self._settings.security.get("security_protocol", "PLAINTEXT") != "PLAINTEXT"
+        ):
+            # Kafka's client takes being turned away for not being answered.
+            return f"{name}: no broker answers, or it doesn't take the user, password or certificate"
+        return name
 
     def _discard(self) -> None:
         producer, self._producer = self._producer, None

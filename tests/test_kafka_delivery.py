@@ -223,6 +223,17 @@ def test_only_what_is_about_the_batch_is_final(
     assert delivery.error == error.__name__
 
 
+def test_being_turned_away_is_told_apart_from_a_plain_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "TIMEOUT_MS", 200)
+    for security, said in [({}, ""), ({"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"}, "password")]:
+        user = {"sasl_plain_username": "u", "sasl_plain_password": "the-password"} if security else {}
+        delivery = KafkaDelivery(Kafka(("127.0.0.1:1",), "t", True, security | user))
+        assert delivery.send(spans(1)) is Outcome.KEEP
+        assert delivery.error.startswith("KafkaTimeoutError")
+        assert said in delivery.error
+        assert "the-password" not in delivery.error
+
+
 def test_close_interrupts_a_send(broker: Broker, topic: str) -> None:
     delivery = KafkaDelivery(settings(broker, topic))
     assert delivery.send(spans(1)) is Outcome.STORED
