@@ -127,7 +127,7 @@ def test_a_reservation_that_is_never_settled_is_spent_and_put_right_later() -> N
     assert isinstance(lost, Reservation)
     now[0] = RESERVED_S + 1
     (seen,) = desk.look(lambda _: [account])
-    assert (seen.spent["tokens"], seen.reserved["tokens"], desk.expired) == (8, 0, 1)
+    assert (int(seen.spent["tokens"]), int(seen.reserved["tokens"]), desk.expired) == (8, 0, 1)
     desk.settle(lost, amount(3))
     (seen,) = desk.look(lambda _: [account])
     assert seen.spent["tokens"] == 3
@@ -150,7 +150,8 @@ def test_what_has_no_price_is_held_against_tokens_alone() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 5), st.booleans()), max_size=80))
 def test_sessions_are_bounded_and_those_in_use_stay(calls: list[tuple[int, float, bool]]) -> None:
     sessions = Accounts(lambda _: Account({"tokens": Decimal(10)}), most=2, idle_s=20)
-    now, held = 0.0, {}
+    now = 0.0
+    held: dict[int, Account] = {}
     for number, seconds, hold in calls:
         now += seconds
         account = sessions.of(str(number), now)

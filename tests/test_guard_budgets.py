@@ -191,7 +191,7 @@ def test_polling_goes_on_through_trouble_and_by_etag() -> None:
 
     def fetch(etag: str) -> Answer:
         asked.append(etag)
-        answers = [
+        answers: list[Answer | Exception] = [
             ConnectionError("no"),
             Answer(503, b"", "", 0),
             Answer(200, b"nonsense", "", 0),

@@ -125,7 +125,8 @@ def test_two_processes_share_a_budget(server: Server, provider: ProviderServer) 
 
 def test_what_was_stopped_is_in_the_ledger_and_costs_nothing(server: Server, provider: ProviderServer) -> None:
     script = """
-    import anthropic
+    import anthropic, threading
+    from concurrent.futures import ThreadPoolExecutor
     claude = anthropic.Anthropic(base_url=os.environ["PROVIDER"], api_key="k", max_retries=0)
     with tallystick.guard(max_tokens_per_call=1), tallystick.scope(customer="stopped"):
         call()
@@ -133,13 +134,19 @@ def test_what_was_stopped_is_in_the_ledger_and_costs_nothing(server: Server, pro
             claude.messages.create(model="claude-haiku-4-5", messages=ask, max_tokens=10)
         except tallystick.BudgetExceeded as error:
             stopped.append(error)
+    with tallystick.guard(max_tokens_per_call=1), tallystick.scope(customer="in threads"):
+        thread = threading.Thread(target=call)
+        with ThreadPoolExecutor(1) as pool:
+            thread.start()
+            pool.submit(call).result()
+            thread.join()
     with tallystick.guard(max_tokens_per_call=1, fallback=lambda request: "instead"), tallystick.scope(customer="answered"):
         answer = gpt.chat.completions.create(model="gpt-4o", messages=ask)
     assert tallystick.flush()
     print(json.dumps([went, len(stopped), answer]))
     """
     told, errors = ended(launch(script, provider, server.url, TALLYSTICK_STRICT="1"))
-    assert told == [0, 2, "instead"]
+    assert told == [0, 4, "instead"]
     rows = server.sql(
         "SELECT provider, request_model, calls, status, error_type, usage_source, cost_usd, input_tokens FROM charges"
         " WHERE customer = 'stopped' ORDER BY provider"
