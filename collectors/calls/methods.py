@@ -191,8 +191,9 @@ class Observer:
             if not call.streamed:
                 call.end()
         except Exception as error:
+            # An answer of another shape.
             call.end()
-            report(f"observing an answer of {self._client.distribution}", error)
+            _unreadable(self._client.distribution, error)
         call.rest()
 
     def _call(self, wrapped: Callable[..., Any], method: Method) -> Callable[..., Any]:
@@ -335,4 +336,4 @@ def _host(url: str) -> str:
 
 
 def _unreadable(library: str, error: Exception) -> None:
-    warn_once(f"stream {library}", f"a stream of {library} couldn't be read: {type(error).__name__}: {str(error)[:200]}")
+    warn_once(f"answer {library}", f"an answer of {library} couldn't be read: {type(error).__name__}: {str(error)[:200]}")

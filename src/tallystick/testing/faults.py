@@ -26,6 +26,8 @@ BODIES: Final[Mapping[str, tuple[str, bytes]]] = {
 }
 """Media type and body of an answer that isn't the protocol's."""
 
+_USAGES: Final = ("usage", "usageMetadata")
+
 EVENTS_BEFORE: Final = 6
 """Pieces of a stream before it goes wrong."""
 
@@ -47,10 +49,12 @@ def _spoiled(value: Any, kind: Fault) -> Any:
         return [_spoiled(item, kind) for item in value]
     if not isinstance(value, dict):
         return value
-    usage = value.get("usage")
-    found = {key: _spoiled(item, kind) for key, item in value.items() if key != "usage"}
-    if isinstance(usage, dict) and kind != "nousage":
-        found["usage"] = {key: _count(item, kind) for key, item in usage.items()}
+    found: Json = {}
+    for key, item in value.items():
+        if key not in _USAGES:
+            found[key] = _spoiled(item, kind)
+        elif isinstance(item, dict) and kind != "nousage":
+            found[key] = {name: _count(number, kind) for name, number in item.items()}
     return found
 
 
