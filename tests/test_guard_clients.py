@@ -186,6 +186,42 @@ def test_streams_settle_however_they_end(gpt: openai.OpenAI, claude: anthropic.A
     assert before > 0
 
 
+def test_asynchronous_streams_settle_too(provider: ProviderServer) -> None:
+    guard = tallystick.guard(max_tokens_per_session=100_000)
+
+    async def main() -> None:
+        async with (
+            openai.AsyncOpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as gpt,
+            anthropic.AsyncAnthropic(base_url=provider.url, api_key="k", max_retries=0) as claude,
+            guard,
+        ):
+            whole: Any = await claude.messages.create(model="claude-lab", max_tokens=9, messages=ASK, stream=True)
+            assert [event async for event in whole]
+            assert left(guard) == (142, 0)
+            closed: Any = await gpt.chat.completions.create(model="gpt-4o-mini", messages=ASK, stream=True)
+            await anext(aiter(closed))
+            assert left(guard)[1] > 0
+            await closed.close()
+            assert left(guard)[1] == 0
+
+            async def read() -> None:
+                stream: Any = await gpt.chat.completions.create(model="gpt-4o-mini-slow", messages=ASK, stream=True)
+                async for _ in stream:
+                    reading.set()
+
+            reading = asyncio.Event()
+            task = asyncio.create_task(read())
+            await reading.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            if left(guard)[1]:
+                gc.collect()  # nobody closed it
+            assert left(guard)[1] == 0
+
+    asyncio.run(main())
+
+
 def test_a_call_that_the_provider_refuses_takes_nothing(
     gpt: openai.OpenAI, claude: anthropic.Anthropic, provider: ProviderServer
 ) -> None:
