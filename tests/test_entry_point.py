@@ -32,6 +32,8 @@ claude.messages.create(model="claude-lab", max_tokens=9, messages=ask)
 """
 )
 
+COLLECTOR = "import tallystick.auto\n"
+
 TELL = """
 import tallystick
 from opentelemetry import trace
@@ -98,9 +100,9 @@ def scopes(spans: list[ReceivedSpan]) -> list[str]:
 ONE_EACH = ["opentelemetry.instrumentation.genai.openai", "com.anthropic.sdk.python"]
 
 
-@pytest.mark.parametrize("also", ["", "import tallystick.auto\n"], ids=["no code", "the import too"])
-def test_one_span_of_each_call(also: str, provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path) -> None:
-    done = instrumented(also + APP + TELL, tmp_path, provider, receiver)
+def test_one_span_of_each_call(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path) -> None:
+    """With the import in the code, too: it has been done."""
+    done = instrumented(COLLECTOR + APP + TELL, tmp_path, provider, receiver)
     assert done.stdout == "('made', {'openai': 'by the application', 'anthropic': 'native'})\n"
     assert done.stderr == ""
     assert scopes(receiver.spans) == ONE_EACH
@@ -110,32 +112,25 @@ def test_the_provider_of_a_distribution_is_used_and_its_exporter_sees_each_call_
     provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path
 ) -> None:
     configured_by(tmp_path, CONFIGURATOR)
-    done = instrumented(APP + TELL, tmp_path, provider, receiver)
-    assert done.stdout.splitlines() == [
-        "exported chat gpt-lab",
-        "exported anthropic.messages.create",
-        "('reused', {'openai': 'by the application', 'anthropic': 'native'})",
-    ]
+    done = instrumented(OPENAI + TELL, tmp_path, provider, receiver)
+    assert done.stdout == "exported chat gpt-lab\n('reused', {'openai': 'by the application'})\n"
     assert done.stderr == ""
-    assert scopes(receiver.spans) == ONE_EACH
+    assert scopes(receiver.spans) == ONE_EACH[:1]
 
 
-def test_switched_off_it_is_as_without_us(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path) -> None:
-    done = instrumented(APP + TELL, tmp_path, provider, receiver, TALLYSTICK_AUTO="False")
-    assert (done.stdout, done.stderr, receiver.spans) == ("None\n", "", [])
-
-
-def test_switched_off_the_import_still_counts(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path) -> None:
-    done = instrumented("import tallystick.auto\n" + APP, tmp_path, provider, receiver, TALLYSTICK_AUTO="false")
+def test_switched_off_it_is_as_without_us_until_the_import(
+    provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path
+) -> None:
+    again = "gpt.chat.completions.create(model='gpt-lab', messages=ask)\n"
+    done = instrumented(OPENAI + TELL + COLLECTOR + again + TELL, tmp_path, provider, receiver, TALLYSTICK_AUTO="False")
+    assert done.stdout.startswith("None\n('made', {'openai': 'by the application', ")
     assert done.stderr == ""
-    # The command has turned on the official instrumentation of Anthropic before: the server sorts out which span is billed.
-    assert set(scopes(receiver.spans)) >= set(ONE_EACH)
+    assert scopes(receiver.spans) == ONE_EACH[:1], "the second call's"
 
 
 def test_left_off_by_name(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path) -> None:
-    done = instrumented(APP + TELL, tmp_path, provider, receiver, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="openai")
-    assert done.stdout == "('made', {'anthropic': 'native'})\n"
-    assert done.stderr == ""
+    done = instrumented(OPENAI + TELL, tmp_path, provider, receiver, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="openai")
+    assert (done.stdout, done.stderr, receiver.spans) == ("('made', {})\n", "", [])
 
 
 def test_without_native_spans_the_official_ones_are_turned_on(
@@ -161,18 +156,16 @@ print(OpenAIInstrumentor().is_instrumented_by_opentelemetry)
 
 
 TURNED_ON = "from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor\nOpenAIInstrumentor().instrument()\n"
-COLLECTOR = "import tallystick.auto\n"
 
 
 @pytest.mark.parametrize(
     ("script", "state"),
     [
-        (TURNED_ON + COLLECTOR, "by the application"),
         (COLLECTOR + TURNED_ON, "by the application"),
         (COLLECTOR + "import openai\n" + TURNED_ON, "by the application"),
         (COLLECTOR + TURNED_ON.splitlines()[0] + "\n", "on"),
     ],
-    ids=["before us", "after us", "after ours was on", "only imported"],
+    ids=["after us", "after ours was on", "only imported"],
 )
 def test_what_the_application_turns_on_replaces_ours(
     script: str, state: str, provider: ProviderServer, receiver: SpanReceiver
