@@ -44,9 +44,9 @@ class _Collector:
     provider: str
 
 
-# A notebook may reload this module, which must not start a second one.
+# A notebook may reload this module, which must neither start nor hook anything a second time.
 _started: _Collector | None = globals().get("_started")
-_observing = False
+_observing = bool(globals().get("_observing"))
 _beginning = threading.Lock()
 _starting = threading.Lock()
 
@@ -114,7 +114,8 @@ def _connect_to_kafka(settings: Kafka) -> Sender:
 
 def observe(settings: Settings) -> None:
     """Once in a process: client libraries are hooked into when they are imported. Guards need that without an export, too."""
-    global _observing  # noqa: PLW0603 - a second hook would see each call twice
+    global _observing
+    # A second hook would see each call twice.
     with _beginning:
         first, _observing = not _observing, True
     if first:
