@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -24,8 +25,10 @@ def warn_once(key: str, message: str) -> None:
 def report(doing: str, error: Exception) -> None:
     """Raises `error` where `TALLYSTICK_STRICT=1`, else logs it once for each `doing`, without a stack trace.
 
-    To be called in an `except` block.
+    To be called in an `except` block. While the interpreter ends nothing is said: then nothing can be imported any more.
     """
+    if sys.is_finalizing():
+        return
     if os.environ.get(STRICT) == "1":
         raise error
     warn_once(doing, f"{doing} failed: {type(error).__name__}: {str(error)[:200]}")
