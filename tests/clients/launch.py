@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import gc
 import importlib
 import importlib.util
 import inspect
@@ -31,12 +32,14 @@ def main(path: str, how: str, *instrumentors: str) -> None:
         module, _, attribute = name.partition(":")
         getattr(importlib.import_module(module), attribute)().instrument()
     provider = sys.stdin.readline().strip()
-    # One for all, as a service has it: some clients keep connections of the first loop that they see.
-    loop = asyncio.Runner()
     print(json.dumps({"known": [list(row) for row in getattr(client, "KNOWN", ())]}), flush=True)
-    for name, scenario in vars(client).items():
-        if inspect.isfunction(scenario) and scenario.__module__ == client.__name__ and not name.startswith("_"):
-            print(json.dumps({"scenario": name, **_seen(scenario, provider, _scope(name, how), loop)}), flush=True)
+    # One loop for all, as a service has it: some clients keep connections of the first that they see.
+    with asyncio.Runner() as loop:
+        for name, scenario in vars(client).items():
+            if inspect.isfunction(scenario) and scenario.__module__ == client.__name__ and not name.startswith("_"):
+                print(json.dumps({"scenario": name, **_seen(scenario, provider, _scope(name, how), loop)}), flush=True)
+        # A stream that was dropped unread is over when it is collected.
+        gc.collect()
     if how == "metered":
         from tallystick.collectors.start import flush, status
 
