@@ -11,7 +11,7 @@ from opentelemetry.context import Context
 
 import tallystick
 from tallystick.collectors.carriers import asgi, wsgi
-from tallystick.collectors.carriers.baggage import MAX_ENTRIES, MAX_HEADER, MAX_VALUE, is_attribution, merge, read
+from tallystick.collectors.carriers.baggage import MAX_ENTRIES, MAX_HEADER, MAX_VALUE, Headers, is_attribution, merge, read
 from tallystick.collectors.carriers.destinations import Destinations, destinations, is_private, provider_hosts
 from tallystick.collectors.carriers.incoming import INCOMING, trust
 from tallystick.collectors.scope import attribution
@@ -108,7 +108,8 @@ def test_scope_of_headers(headers: object) -> None:
     with tallystick.scope(customer="outer", feature="f"), tallystick.scope.of(headers):  # type: ignore[arg-type]
         found = attribution()
         assert (found["tallystick.customer"], found["tallystick.feature"]) == ("acme", "f")
-    for nothing in (None, (), {}, []):
+    nothings: tuple[Headers | None, ...] = (None, (), {}, [])
+    for nothing in nothings:
         with tallystick.scope.of(nothing):
             assert attribution() == {}
 
