@@ -156,7 +156,7 @@ class Call:
                 report(f"settling {type(ticket).__name__}", failure)
         if self.span_id and not self.refused:
             answer.gather()
-            if not self.told and self.streamed:
+            if self.streamed and not self.told:
                 answer.kept.ask(asked(self.body))
         else:
             answer.kept.release()

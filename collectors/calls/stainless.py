@@ -16,7 +16,7 @@ import wrapt
 from tallystick.collectors.calls import careful
 from tallystick.collectors.calls.answers import from_json
 from tallystick.collectors.calls.call import CURRENT, Call
-from tallystick.collectors.calls.request import Answered, Refusal
+from tallystick.collectors.calls.request import Answered, Refusal, gates
 from tallystick.collectors.calls.watched import Body, RawBody, async_watched, watched
 from tallystick.collectors.failures import report, warn_once
 
@@ -132,7 +132,7 @@ class Observer:
         if operation is None or not isinstance(body, dict) or options.method.lower() != "post":
             return None, options
         call = Call(self._library, operation, body, bool(kwargs.get("stream")))
-        call.begin(client.base_url.host)
+        call.begin(client.base_url.host if gates else "")
         call.raw = _is_raw(options)
         if self._ask_usage and call.streamed and operation == "chat" and not _tells_usage(call.body) and not call.raw:
             call.body = {**call.body, "stream_options": {**(call.body.get("stream_options") or {}), "include_usage": True}}
