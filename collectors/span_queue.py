@@ -15,7 +15,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 
 from tallystick.collectors.content import Outgoing, outgoing
-from tallystick.collectors.failures import contained, report, warn_once
+from tallystick.collectors.failures import contained, logger, report, warn_once
 from tallystick.collectors.losses import Loss, stamp, summary
 from tallystick.collectors.settings import Settings
 
@@ -194,8 +194,11 @@ class SpanQueue:
             worker.join(timeout_s)
             if worker.is_alive() and self._sender is not None:
                 self._sender.close()
-        if lost := summary(self.counts()):
+        counts = self.counts()
+        if lost := summary(counts):
             warn_once("lost", f"{lost} ({self._settings.server})")
+        else:
+            logger.debug("tallystick: %d model spans were sent to %s, none lost", counts.exported, self._settings.server)
 
     def _start(self) -> None:
         worker = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
