@@ -77,7 +77,7 @@ class Answer:
 
     def gather(self) -> None:
         if self.parts:
-            self.kept.add("".join(self.parts))
+            self.kept.add("".join([part for part in self.parts if isinstance(part, str)]))
             self.parts.clear()
 
     def _buckets(self, usage: Any) -> Usage | None:

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span
 from tallystick.collectors.calls.answers import ANSWERS, Answer
 from tallystick.collectors.calls.kept import estimated, texts_in
 from tallystick.collectors.calls.request import NOTHING, Refusal, Request, Ticket, Usage, gates, http_status
-from tallystick.collectors.failures import report, warn_once
+from tallystick.collectors.failures import contained, report, warn_once
 from tallystick.collectors.scope import attribution
 
 CURRENT: Final[ContextVar["Call | None"]] = ContextVar("tallystick-call", default=None)
@@ -141,7 +141,9 @@ class Call:
         if not self.ended:
             self.ended = True
             self.error = error
-            self._settle()
+            # Called between the library and the application, and by the garbage collector.
+            with contained("ending a call"):
+                self._settle()
         self.rest()
 
     def _settle(self) -> None:
