@@ -95,9 +95,9 @@ with case("bedrock tools streamed"):
 with case("bedrock thinking streamed"):
     list(bedrock.converse_stream(modelId="us.anthropic.claude-lab-reason-v1:0", messages=parts)["stream"])
 with case("bedrock closed"):
-    stream = bedrock.converse_stream(modelId=CLAUDE, messages=parts)["stream"]
-    some(iter(stream), 3)
-    stream.close()
+    held = bedrock.converse_stream(modelId=CLAUDE, messages=parts)["stream"]
+    some(iter(held), 3)
+    held.close()
 with case("bedrock dropped"):
     some(iter(bedrock.converse_stream(modelId=CLAUDE, messages=parts)["stream"]), 3)
 del stream

@@ -91,3 +91,42 @@ def test_one_that_the_application_turns_on_later_is_left_to_tell(tmp_path: Path,
     # What it doesn't tell is added.
     assert second.attributes["gen_ai.usage.cache_read.input_tokens"] == 1024
     assert second.attributes["gen_ai.usage.input_tokens"] == 1200
+
+
+def test_a_call_without_a_span_takes_no_later_one() -> None:
+    script = """
+        import tallystick.auto, os
+        from opentelemetry import trace
+        from mistralai.client import Mistral
+        mistral = Mistral(api_key="k", server_url=os.environ["PROVIDER"] + "/mistral")
+        mistral.chat.complete(model="mistral-lab", messages=[{"role": "user", "content": "a secret question"}])
+        with trace.get_tracer("another").start_as_current_span("chat x", attributes={"gen_ai.operation.name": "chat"}):
+            pass
+    """
+    with ProviderServer() as provider, SpanReceiver() as receiver:
+        off = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "mistralai"}
+        service(script, provider, receiver.url, TALLYSTICK_STRICT="1", **off)
+        (span,) = receiver.spans
+    assert span.scope == "another"
+    assert span.attributes == {"gen_ai.operation.name": "chat"}
+
+
+def test_a_span_that_tells_of_the_call_already_gets_what_was_seen() -> None:
+    script = """
+        import tallystick.auto, os
+        from opentelemetry import trace
+        from mistralai.client import Mistral
+        mistral = Mistral(api_key="k", server_url=os.environ["PROVIDER"] + "/mistral")
+        with trace.get_tracer("framework").start_as_current_span("chat x", attributes={"gen_ai.operation.name": "chat"}):
+            mistral.chat.complete(model="mistral-lab", messages=[{"role": "user", "content": "a secret question"}])
+        with trace.get_tracer("framework").start_as_current_span("invoke_agent", attributes={"gen_ai.operation.name": "invoke_agent"}):
+            mistral.chat.complete(model="mistral-lab", messages=[{"role": "user", "content": "a secret question"}])
+    """
+    with ProviderServer() as provider, SpanReceiver() as receiver:
+        service(script, provider, receiver.url, TALLYSTICK_STRICT="1")
+        found = {(span.scope, span.name): span.attributes.get("gen_ai.usage.output_tokens") for span in receiver.spans}
+    assert found == {
+        ("framework", "chat x"): 50,
+        ("framework", "invoke_agent"): None,
+        ("tallystick", "chat mistral-lab"): 50,
+    }
