@@ -355,3 +355,50 @@ def test_embeddings_and_responses_are_held_too(gpt: openai.OpenAI, claude: anthr
         with tallystick.guard(max_tokens_per_call=20), pytest.raises(tallystick.BudgetExceeded):
             call()
     assert not provider.calls
+
+
+def test_clients_of_other_makes(provider: ProviderServer) -> None:
+    def google() -> Any:
+        from google import genai
+
+        client = genai.Client(api_key="k", http_options={"base_url": provider.url})
+        config = genai.types.GenerateContentConfig(max_output_tokens=100)
+        return client.models.generate_content(model="gemini-2.5-pro", contents="hello", config=config)
+
+    def mistral() -> Any:
+        from mistralai.client import Mistral
+
+        client = Mistral(api_key="k", server_url=provider.url)
+        return client.chat.complete(model="mistral-large-latest", messages=ASK, max_tokens=100)
+
+    def bedrock() -> Any:
+        import boto3
+
+        client = boto3.client(
+            "bedrock-runtime",
+            region_name="us-east-1",
+            endpoint_url=provider.url,
+            aws_access_key_id="k",
+            aws_secret_access_key="s",
+        )
+        messages: Any = [{"role": "user", "content": [{"text": "hello"}]}]
+        return client.converse(modelId="claude-lab", messages=messages, inferenceConfig={"maxTokens": 100})
+
+    def cohere() -> Any:
+        from cohere import ClientV2
+
+        client = ClientV2(api_key="k", base_url=provider.url)
+        return client.chat(model="command-r-plus-08-2024", messages=ASK, max_tokens=100)
+
+    for call in (google, mistral, bedrock, cohere):
+        provider.calls.clear()
+        guard = tallystick.guard(max_tokens_per_session=90)
+        with guard, pytest.raises(tallystick.BudgetExceeded) as stopped:
+            call()
+        assert not provider.calls, call
+        assert stopped.value.wanted is not None
+        assert 100 < stopped.value.wanted < 130
+        with tallystick.guard(max_tokens_per_session=10_000) as guard:
+            call()
+            assert left(guard)[0] in (142, 1250), call
+            assert left(guard)[1] == 0
