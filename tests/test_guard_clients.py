@@ -359,7 +359,7 @@ def test_embeddings_and_responses_are_held_too(gpt: openai.OpenAI, claude: anthr
 
 def test_clients_of_other_makes(provider: ProviderServer) -> None:
     def google() -> Any:
-        from google import genai
+        import google.genai as genai
 
         client = genai.Client(api_key="k", http_options={"base_url": provider.url})
         config = genai.types.GenerateContentConfig(max_output_tokens=100)
