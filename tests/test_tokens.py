@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import vocabularies
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tallystick.collectors.tokens import Count, count_messages, count_request, count_text, encoders, estimate_text
@@ -429,8 +429,9 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(JSON, JSON, JSON)
+@example([{"type": []}], [{"name": [], "function": {}}], {"type": {}})
 def test_any_request_has_a_count(messages: object, tools: object, system: object) -> None:
     """What makes no sense to us may make sense to the provider: it must not fail here."""
     assert count_messages("gpt-4o", messages, tools, system).tokens >= 0

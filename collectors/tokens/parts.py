@@ -67,7 +67,7 @@ def pieces(content: object, depth: int = 0) -> Iterator[Piece]:
 
 def _part(part: Mapping[str, Any], depth: int) -> Iterator[Piece]:
     kind = str(part.get("type", ""))
-    if called := _called(part):
+    if called := _called(part, kind):
         yield Unpublished(called)
     elif (image := _image(part, kind)) is not None:
         yield image
@@ -86,10 +86,10 @@ def _part(part: Mapping[str, Any], depth: int) -> Iterator[Piece]:
         yield Unknown(kind)
 
 
-def _called(part: Mapping[str, Any]) -> str:
+def _called(part: Mapping[str, Any], kind: str) -> str:
     """Name and arguments of a tool that the model called earlier; '' where the part is no such call."""
     call = mapping(part.get("function") or part.get("toolUse") or part.get("functionCall") or part.get("function_call"))
-    if call is None and part.get("type") in {"tool_use", "function_call", "server_tool_use"}:
+    if call is None and kind in {"tool_use", "function_call", "server_tool_use"}:
         call = part
     if call is None or not call.get("name"):
         return ""
