@@ -1,6 +1,7 @@
 """What is read of answers of any shape, what is kept of their text, and what stands on a span in the end."""
 
 import gc
+import json
 import zlib
 from itertools import pairwise
 from typing import Any
@@ -19,7 +20,7 @@ from tallystick.collectors.calls.request import Usage
 from tallystick.collectors.calls.watched import Seen, watched
 from tallystick.testing import protocol
 
-NAMES = (
+NAMES: tuple[str, ...] = (
     "id", "model", "usage", "choices", "delta", "content", "type", "message", "response", "output", "input_tokens", "output_tokens",
     "prompt_tokens", "completion_tokens", "prompt_tokens_details", "cached_tokens", "cache_creation", "cache_write_tokens", "tool_calls",
     "finish_reason", "service_tier", "text", "ephemeral_5m_input_tokens",
@@ -32,9 +33,15 @@ TYPES = (
     "response.completed",
     "response.output_text.delta",
 )
+
+
+def _json(pairs: dict[str, Any]) -> Json:
+    return Json(pairs)
+
+
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.sampled_from(TYPES),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5).map(Json),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5).map(_json),
     max_leaves=20,
 )
 
@@ -82,7 +89,7 @@ def test_a_piece_that_is_no_text_is_passed_on_and_not_counted() -> None:
     call = Call("openai", "chat", {}, True)
     call.answered, call.span_id = True, 1
     events = [{"choices": [{"delta": {"content": content}}]} for content in ("one", 5, ["x"], "two")]
-    assert len(list(watched(map(from_json, map(protocol.json.dumps, events)), call))) == 4
+    assert len(list(watched(map(from_json, map(json.dumps, events)), call))) == 4
     assert call.answer.kept.texts == ["onetwo"]
 
 
@@ -146,7 +153,7 @@ def test_what_the_instrumentation_counted_stays_but_no_placeholder() -> None:
     usage = {"input_tokens": 100, "cache_read_input_tokens": 7, "output_tokens": 1}
     start = {"type": "message_start", "message": {"id": "msg_1", "model": "claude-x", "usage": usage}}
     piece = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "one two three four"}}
-    stream = watched((from_json(protocol.json.dumps(event)) for event in (start, piece)), call)
+    stream = watched((from_json(json.dumps(event)) for event in (start, piece)), call)
     list(stream)
     written = {"llm.token_count.prompt": 107, "llm.token_count.completion": 1, "tallystick.customer": "acme"}
     found: dict[str, Any] = dict(merge(span(**written), call).attributes or {})

@@ -6,7 +6,7 @@ the application, so it does no more than to look at a few attributes.
 
 import json
 from time import time_ns
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from tallystick.collectors.calls.kept import Kept
 from tallystick.collectors.calls.request import Usage
@@ -307,4 +307,4 @@ def _first(of: Any, *names: str) -> Any:
 
 
 def _list(value: Any) -> list[Any]:
-    return cast(list[Any], value) if isinstance(value, list) else []
+    return value if isinstance(value, list) else []

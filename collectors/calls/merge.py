@@ -6,7 +6,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from tallystick.collectors.calls.call import Call
-from tallystick.collectors.calls.request import Answered, Refusal, Usage
+from tallystick.collectors.calls.request import Answered, Refusal, Usage, UsageSource
 from tallystick.schema import names
 from tallystick.schema.dialects import COUNTS, attributes, dialects
 
@@ -105,7 +105,7 @@ def counted(call: Call) -> Usage | None:
         return told
     if not (call.streamed and call.answered):
         return None
-    source = "estimated" if answer.complete else "partial"
+    source: UsageSource = "estimated" if answer.complete else "partial"
     model = _text(answer.model) or call.model
     output = answer.kept.tokens + _count_text(model, "".join(answer.kept.texts)) if answer.first_ns else None
     if told is not None:

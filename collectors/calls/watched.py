@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from time import time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import MAX_WBITS, decompressobj
 
 import wrapt
@@ -10,6 +10,11 @@ import wrapt
 from tallystick.collectors.calls.answers import Answer, from_json
 from tallystick.collectors.calls.call import Call
 from tallystick.collectors.failures import warn_once
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:
+    _Proxy = wrapt.ObjectProxy
 
 
 class _Dropped:
@@ -35,7 +40,7 @@ def async_watched(inner: AsyncIterator[Any], call: Call) -> AsyncGenerator[Any, 
 
 
 def _watched(inner: Iterator[Any], call: Call, hides: bool, _: _Dropped) -> Generator[Any, None, None]:
-    see = call.answer.see
+    see: Callable[[Any], None] = call.answer.see
     call.busy = True
     try:
         for chunk in inner:
@@ -59,7 +64,7 @@ def _watched(inner: Iterator[Any], call: Call, hides: bool, _: _Dropped) -> Gene
 
 
 async def _async_watched(inner: AsyncIterator[Any], call: Call, hides: bool, _: _Dropped) -> AsyncGenerator[Any, None]:
-    see = call.answer.see
+    see: Callable[[Any], None] = call.answer.see
     call.busy = True
     try:
         async for chunk in inner:
@@ -111,7 +116,7 @@ def is_extra(chunk: Any, call: Call) -> bool:
     return False
 
 
-class Body(wrapt.ObjectProxy):
+class Body(_Proxy):
     """The body of a response, which tells when it is closed: also by way of the response, past the stream object."""
 
     def __init__(self, body: Any, call: Call) -> None:
@@ -122,7 +127,7 @@ class Body(wrapt.ObjectProxy):
         return iter(self.__wrapped__)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self.__wrapped__)  # type: ignore[no-any-return]
+        return aiter(self.__wrapped__)
 
     def close(self) -> None:
         try:
@@ -156,7 +161,7 @@ class RawBody(Body):
             raise
         call.end()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:  # type: ignore[override,misc]
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         seen, call = self._self_seen, self._self_call
         try:
             async for data in self.__wrapped__:
