@@ -18,7 +18,9 @@ class Variable(NamedTuple):
 
 
 VARIABLES: Final = (
-    Variable("TALLYSTICK_AUTO", "true", "`false`: `opentelemetry-instrument` doesn't start the collector; the import still does."),
+    Variable(
+        "TALLYSTICK_AUTO", "true", "`false`: `opentelemetry-instrument` doesn't start the collector; the import still does."
+    ),
     Variable("OTEL_SDK_DISABLED", "false", "`true` turns the collector off: no provider, no instrumentation, no export."),
     Variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Full URL that model spans are sent to, unless `TALLYSTICK_URL` is set."),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Base URL, `/v1/traces` is added, unless `TALLYSTICK_URL` is set."),

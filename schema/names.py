@@ -24,9 +24,9 @@ SAVED_OUTPUT_TOKENS: Final = TAG_PREFIX + "saved_output_tokens"
 
 USAGE_SOURCE: Final = "tallystick.usage_source"
 """Where a call's token counts come from: `provider`, `estimated`, `partial`, `missing` or `none`."""
-TIME_TO_FIRST_TOKEN: Final = "tallystick.time_to_first_token"
+TIME_TO_FIRST_TOKEN: Final = "tallystick.time_to_first_token"  # noqa: S105 - of a model
 """Seconds from the start of the span to the first piece of the answer, on streams."""
-FIRST_TOKEN_KIND: Final = "tallystick.first_token_kind"
+FIRST_TOKEN_KIND: Final = "tallystick.first_token_kind"  # noqa: S105 - of a model
 """What that piece was: `content`, `reasoning` or `tool_call`."""
 RETRIES: Final = "tallystick.retries"
 """Requests that the client library sent for the call beyond the first; absent where there were none."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.collectors.scope import is_attribution
+from tallystick.collectors.carriers.baggage import is_attribution
 from tallystick.testing import ProviderServer, ServedCall
 from tallystick.testing.receiver import ReceivedSpan, SpanReceiver
 

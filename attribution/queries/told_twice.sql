@@ -18,7 +18,8 @@ SELECT
     output_tokens,
     toString(usage_source),
     isNotNull(cache_read_tokens) + isNotNull(cache_write_5m_tokens) + isNotNull(reasoning_tokens) + 4 * (coalesce(cache_write_1h_tokens, 0) > 0) AS detail,
-    customer, feature, agent, team, user, session
+    customer, feature, agent, team, user, session,
+    provider, request_model, response_model, service_tier
 FROM ledger
 WHERE entry = 'call'
     AND {{condition}}

@@ -3,8 +3,8 @@
 -- batch with a span of last year doesn't have the year read.
 SELECT
     entry, calls, tenant, trace_id, span_id, parent_span_id, response_id, response_key, process, service, scope, layer, is_log, started_at, duration_ns,
-    provider, request_model, response_model, service_tier, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, usage_source,
-    customer, feature, agent, team, user, session
+    provider, request_model, response_model, service_tier, cache_hit, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens,
+    output_tokens, reasoning_tokens, usage_source, customer, feature, agent, team, user, session
 FROM ledger
 PREWHERE tenant IN ({{tenants}})
     AND toStartOfMinute(started_at) IN

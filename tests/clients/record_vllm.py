@@ -86,13 +86,17 @@ with scope("cached"):
     told("cached", answer.usage, answer.choices[0].message.content)
 with scope("stream"):
     chunks = list(ask("stream", stream=True, stream_options={"include_usage": True}))
-    told("stream", chunks[-1].usage, [c.choices[0].delta.content for c in chunks if c.choices])
+    told("stream", chunks[-1].usage, "".join(c.choices[0].delta.content or "" for c in chunks if c.choices))
 with scope("stream_without_usage"):
-    text = [c.choices[0].delta.content for c in ask("without", stream=True)]
+    text = "".join(c.choices[0].delta.content or "" for c in ask("without", stream=True))
     known = ask("without").usage if not metered else None
     tell("stream_without_usage", known and known.prompt_tokens, 0, 6, text)
 """
 )
+
+REASONS: Final = {
+    "ttft": "the engine's own span tells the usage, so it stands for the call; it doesn't say that the answer was streamed"
+}
 
 
 def told(script: str, python: str, env: dict[str, str], **names: str) -> list[list[Any]]:
@@ -132,6 +136,9 @@ def cells(bare: list[list[Any]], metered: list[list[Any]], rows: list[dict[str, 
         table[name] = {check: "yes" if well else "no" for check, well in checks.items()}
         if not any(w[1] for w in want):
             table[name]["cache"] = "–"
+        if not name.startswith("stream"):
+            table[name]["ttft"] = "–"
+        reasons |= {f"{name}.{check}": REASONS[check] for check, cell in table[name].items() if cell == "no" and check in REASONS}
         print(name, checks, want, have, file=sys.stderr)
     return table, reasons
 
