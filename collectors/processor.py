@@ -15,7 +15,10 @@ from tallystick.schema.names import MODEL_ATTRIBUTE_PREFIXES
 
 def is_model_span(keys: Iterable[str]) -> bool:
     """Whether a span with attributes of these names tells of a model call."""
-    return any(key.startswith(MODEL_ATTRIBUTE_PREFIXES) for key in keys)
+    for key in keys:  # noqa: SIM110 - `any` takes twice as long
+        if key.startswith(MODEL_ATTRIBUTE_PREFIXES):
+            return True
+    return False
 
 
 class ModelSpanProcessor(SpanProcessor):
@@ -37,12 +40,11 @@ class ModelSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         try:
-            if is_model_span(span.attributes or ()):
-                call = of_span(span.context.span_id) if span.context is not None else None
-                if call is None:
-                    self._queue.put(span)
-                else:
-                    call.hold(partial(self._take, span, call))
+            call = of_span(span.context.span_id) if span.context is not None else None
+            if call is not None:
+                call.hold(partial(self._take, span, call))
+            elif is_model_span(span.attributes or ()):
+                self._queue.put(span)
         except Exception as error:
             report("taking a span", error)
 

@@ -84,7 +84,7 @@ def rows(server: Server) -> dict[str, dict[str, Any]]:
     bodies = []
     for i, one in enumerate(EXAMPLES):
         name, scope = key_and_scope(one.attribute)
-        base: dict[str, str | bool | float] = {"gen_ai.operation.name": "chat"} | (
+        base: dict[str, Any] = {"gen_ai.operation.name": "chat"} | (
             {"gen_ai.request.stream": True} if one.column.endswith(("ttft_s", "ttft_ms", "ttft_at", "token_kind")) else {}
         )
         base |= {"gen_ai.response.time_to_first_chunk": 0.25} if one.column == "first_token_kind" else {}

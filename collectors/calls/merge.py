@@ -1,5 +1,6 @@
 """What was seen of a call, written into its span where that doesn't say it already. In the thread that exports."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
@@ -18,9 +19,10 @@ _OPENAI_TIER: Final = "openai.response.service_tier"
 
 def merge(span: ReadableSpan, call: Call) -> ReadableSpan:
     """`span` with what `call` knows. Where the instrumentation has counted too, its counts stay, unless they are none, or of an answer cut short."""
-    found = dict(span.attributes or {})
-    for name in [name for name, value in found.items() if _column(name) in COUNTS and not _is_count(value)]:
-        del found[name]
+    columns = _columns()
+    found = _Found(
+        (name, value) for name, value in (span.attributes or {}).items() if columns.get(name) not in COUNTS or _is_count(value)
+    )
     call.read()
     call.answer.gather()
     if isinstance(call.error, Refusal):
@@ -31,11 +33,32 @@ def merge(span: ReadableSpan, call: Call) -> ReadableSpan:
         _write_answer(found, span, call)
     if call.attempts > 1:
         found[names.RETRIES] = call.attempts - 1
-    _write(found, "streamed", "gen_ai.request.stream", call.streamed or None)
+    found.write("streamed", "gen_ai.request.stream", call.streamed or None)
     if call.replaced_model:
         found["gen_ai.request.model"] = call.replaced_model
     call.answer.kept.release()
     return with_attributes(span, found)
+
+
+class _Found(Attributes):
+    """The attributes of a span, and which of the ledger's columns they fill, under whatever name."""
+
+    def __init__(self, said: Iterable[tuple[str, Any]]) -> None:
+        super().__init__(said)
+        self.columns = set(map(_columns().get, self))
+
+    def write(self, column: str, name: str, value: Any) -> None:
+        """Writes what is known where no attribute fills that column."""
+        if value is not None and column not in self.columns:
+            self[name] = value
+            self.columns.add(column)
+
+    def take(self, *columns: str) -> None:
+        """Removes what fills `columns`."""
+        known = _columns()
+        for name in [name for name in self if known.get(name) in columns]:
+            del self[name]
+        self.columns -= set(columns)
 
 
 def with_attributes(span: ReadableSpan, changed: Attributes) -> ReadableSpan:
@@ -56,20 +79,19 @@ def with_attributes(span: ReadableSpan, changed: Attributes) -> ReadableSpan:
     )
 
 
-def _write_refusal(found: Attributes, refusal: Refusal) -> None:
+def _write_refusal(found: _Found, refusal: Refusal) -> None:
     """Of a call that a gate stopped: what answered instead is, if it is a call, one of its own."""
-    for name in [name for name in found if _column(name) in (*COUNTS, "response_id")]:
-        del found[name]
+    found.take(*COUNTS, "response_id")
     found[names.USAGE_SOURCE] = "none"
     if not isinstance(refusal, Answered):
         found["error.type"] = type(refusal).__name__
 
 
-def _write_answer(found: Attributes, span: ReadableSpan, call: Call) -> None:
+def _write_answer(found: _Found, span: ReadableSpan, call: Call) -> None:
     answer = call.answer
-    _write(found, "response_id", "gen_ai.response.id", _text(answer.response_id))
-    _write(found, "response_model", "gen_ai.response.model", _text(answer.model))
-    _write(found, "service_tier", _TIER.get(call.operation, _OPENAI_TIER), _text(answer.tier))
+    found.write("response_id", "gen_ai.response.id", _text(answer.response_id))
+    found.write("response_model", "gen_ai.response.model", _text(answer.model))
+    found.write("service_tier", _TIER.get(call.operation, _OPENAI_TIER), _text(answer.tier))
     if answer.tool_calls:
         found.setdefault(names.TOOL_CALLS, answer.tool_calls)
     if answer.first_ns and span.start_time is not None and answer.first_ns >= span.start_time:
@@ -80,21 +102,20 @@ def _write_answer(found: Attributes, span: ReadableSpan, call: Call) -> None:
         return
     if usage.source != "provider":
         # A count of an answer cut short is a placeholder, whoever wrote it.
-        for name in [name for name in found if _column(name) == "output"]:
-            del found[name]
+        found.take("output")
     found.setdefault(names.USAGE_SOURCE, usage.source)
     written = _sum(usage.cache_write_5m_tokens, usage.cache_write_1h_tokens)
-    _write(found, "input_total", "gen_ai.usage.input_tokens", _total(usage, written, span))
-    _write(found, "output", "gen_ai.usage.output_tokens", usage.output_tokens)
-    _write(found, "cache_read", "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens)
-    _write(found, "cache_write", "gen_ai.usage.cache_write.input_tokens", written)
-    _write(found, "reasoning", "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens)
+    found.write("input_total", "gen_ai.usage.input_tokens", _total(usage, written, span))
+    found.write("output", "gen_ai.usage.output_tokens", usage.output_tokens)
+    found.write("cache_read", "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens)
+    found.write("cache_write", "gen_ai.usage.cache_write.input_tokens", written)
+    found.write("reasoning", "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens)
     if usage.cache_write_1h_tokens or (call.operation == "messages" and usage.cache_write_1h_tokens is not None):
         prefix = "anthropic.usage.cache_creation.ephemeral_"
-        _write(found, "cache_write_5m", f"{prefix}5m_input_tokens", usage.cache_write_5m_tokens)
-        _write(found, "cache_write_1h", f"{prefix}1h_input_tokens", usage.cache_write_1h_tokens)
+        found.write("cache_write_5m", f"{prefix}5m_input_tokens", usage.cache_write_5m_tokens)
+        found.write("cache_write_1h", f"{prefix}1h_input_tokens", usage.cache_write_1h_tokens)
     for column, name, tokens in zip(("audio_input", "audio_output"), ("input", "output"), answer.audio, strict=True):
-        _write(found, column, f"gen_ai.usage.audio.{name}_tokens", tokens or None)
+        found.write(column, f"gen_ai.usage.audio.{name}_tokens", tokens or None)
 
 
 def counted(call: Call) -> Usage | None:
@@ -146,20 +167,9 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None and other is None else (one or 0) + (other or 0)
 
 
-def _write(found: Attributes, column: str, name: str, value: Any) -> None:
-    """Writes what is known where no dialect's attribute for that column is there."""
-    if value is not None and not any(_column(written) == column for written in found):
-        found[name] = value
-
-
 @cache
 def _columns() -> dict[str, str]:
     return {attribute.attribute: attribute.column for attribute in attributes()}
-
-
-def _column(name: str) -> str:
-    """The ledger's column that an attribute fills, empty for none."""
-    return _columns().get(name, "")
 
 
 def _is_count(value: Any) -> bool:
