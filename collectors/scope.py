@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, cast
 
+from opentelemetry import baggage
 from opentelemetry.context import Context, attach, create_key, get_current, get_value, set_value
 
 from tallystick.collectors.around import Around
@@ -113,11 +114,11 @@ def attribution(context: Context | None = None) -> dict[str, str]:
     Baggage of the context with allow-listed names, overridden by what arrived with a request (rules, baggage), overridden by the
     scope. Where `context` was made from scratch by the caller and holds no scope, the scope of the running task counts.
     """
-    from opentelemetry import baggage
-
-    found = {name: str(value)[:MAX_VALUE] for name, value in baggage.get_all(context).items() if is_attribution(name)}
-    if len(found) > MAX_ENTRIES:
-        found = dict(list(found.items())[:MAX_ENTRIES])
+    found: dict[str, str] = {}
+    if carried := baggage.get_all(context):
+        found = {name: str(value)[:MAX_VALUE] for name, value in carried.items() if is_attribution(name)}
+        if len(found) > MAX_ENTRIES:
+            found = dict(list(found.items())[:MAX_ENTRIES])
     if (came := _arrived.get()) is not None:
         found.update(came)
     frame = cast(_Frame | None, get_value(_KEY, context) or get_value(_KEY))

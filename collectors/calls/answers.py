@@ -302,8 +302,9 @@ def _get(of: Any, name: str) -> Any:
     return of.get(name) if isinstance(of, dict) else getattr(of, name, None)
 
 
-def _first(of: Any, *names: str) -> Any:
-    return next((found for name in names if (found := _get(of, name)) is not None), None)
+def _first(of: Any, name: str, other: str) -> Any:
+    found = _get(of, name)
+    return _get(of, other) if found is None else found
 
 
 def _list(value: Any) -> list[Any]:

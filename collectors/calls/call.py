@@ -190,6 +190,8 @@ class Call:
     @property
     def refused(self) -> bool:
         """Whether nothing was generated: a gate or the provider said no."""
+        if self.error is None:
+            return False
         if isinstance(self.error, Refusal):
             return True
         return http_status(self.error) is not None and not self.answer.first_ns

@@ -1,6 +1,7 @@
 """Instrumentations that read answers without care: what they raise over one of another shape must not reach the application."""
 
 from collections.abc import Callable
+from functools import reduce, wraps
 from types import ModuleType
 from typing import Any, Final
 
@@ -25,20 +26,28 @@ def watch() -> None:
 
 def _hook(reader: str) -> Callable[[ModuleType], None]:
     def imported(module: ModuleType) -> None:
+        *within, name = reader.split(".")
         try:
-            wrapt.wrap_function_wrapper(module, reader, _contained)
+            owner = reduce(getattr, within, module)
+            setattr(owner, name, _contained(getattr(owner, name)))
         except AttributeError:
             return
 
     return imported
 
 
-def _contained(wrapped: Callable[..., Any], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    try:
-        return wrapped(*args, **kwargs)
-    except Exception as error:
-        # Not ours, and not for TALLYSTICK_STRICT: the provider's answer isn't of the shape that the instrumentation expects.
-        warn_once(
-            "instrumentation", f"an answer couldn't be read by its instrumentation: {type(error).__name__}: {str(error)[:200]}"
-        )
-        return None
+def _contained(reader: Callable[..., Any]) -> Callable[..., Any]:
+    # No wrapt: this is called for every chunk of a stream.
+    @wraps(reader)
+    def contained(*args: Any) -> Any:
+        try:
+            return reader(*args)
+        except Exception as error:
+            # Not ours, and not for TALLYSTICK_STRICT: the provider's answer isn't of the shape that the instrumentation expects.
+            warn_once(
+                "instrumentation",
+                f"an answer couldn't be read by its instrumentation: {type(error).__name__}: {str(error)[:200]}",
+            )
+            return None
+
+    return contained

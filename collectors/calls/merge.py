@@ -1,7 +1,8 @@
 """What was seen of a call, written into its span where that doesn't say it already. In the thread that exports."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -19,10 +20,7 @@ _OPENAI_TIER: Final = "openai.response.service_tier"
 
 def merge(span: ReadableSpan, call: Call) -> ReadableSpan:
     """`span` with what `call` knows. Where the instrumentation has counted too, its counts stay, unless they are none, or of an answer cut short."""
-    columns = _columns()
-    found = _Found(
-        (name, value) for name, value in (span.attributes or {}).items() if columns.get(name) not in COUNTS or _is_count(value)
-    )
+    found = _Found(span.attributes or {})
     call.read()
     call.answer.gather()
     if isinstance(call.error, Refusal):
@@ -43,9 +41,13 @@ def merge(span: ReadableSpan, call: Call) -> ReadableSpan:
 class _Found(Attributes):
     """The attributes of a span, and which of the ledger's columns they fill, under whatever name."""
 
-    def __init__(self, said: Iterable[tuple[str, Any]]) -> None:
-        super().__init__(said)
-        self.columns = set(map(_columns().get, self))
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        # By `copy`, as the mapping on a span takes a lock for each item.
+        super().__init__(said.copy() if isinstance(said, MappingProxyType) else said)
+        known = _columns()
+        for name in [name for name, value in self.items() if known.get(name) in COUNTS and not _is_count(value)]:
+            del self[name]
+        self.columns = {known.get(name) for name in self}
 
     def write(self, column: str, name: str, value: Any) -> None:
         """Writes what is known where no attribute fills that column."""

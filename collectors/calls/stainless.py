@@ -148,7 +148,7 @@ class Observer:
         try:
             if isinstance(result, self._streams):
                 self._watch(call, result)
-            elif not call.raw and not hasattr(type(result), "is_stream_consumed"):
+            elif not call.raw and not type(result).__module__.startswith("httpx"):
                 call.answer.whole(result)
                 call.end()
             elif (response := result.http_response if call.raw else result).is_closed:
