@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Thread, get_ident
 from typing import Any
 
 import pytest
@@ -110,7 +111,13 @@ def busy() -> Iterator[str]:
 
 def test_a_question_is_asked_again_when_the_server_says_so(busy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("tallystick.client.time.sleep", slept.append)
+    really, here = time.sleep, get_ident()
+
+    def sleep(seconds: float) -> None:
+        """There is one `sleep` for all: threads of other tests go on."""
+        slept.append(seconds) if get_ident() == here else really(seconds)
+
+    monkeypatch.setattr("tallystick.client.time.sleep", sleep)
     Busy.script = [(503, {"Retry-After": "2"}), (429, {})]
     with Client(busy) as client:
         assert client.dimensions() == {}

@@ -67,7 +67,7 @@ ASKED = [command for command in starting("tallystick") if command not in UP] + s
 
 def test_everything_that_is_told_is_run_or_looked_at() -> None:
     languages = {language for document in DOCUMENTS for language in re.findall(r"^```(\w+)$", text(document), re.MULTILINE)}
-    assert languages == {"console", "python", "yaml", "json", "jinja"}
+    assert languages == {"console", "python", "yaml", "json", "jinja", "sql"}, "tests/test_caches.py runs the SQL"
     assert len(UP) == 1
     assert {command.split()[1] for command in ASKED} >= {"costs", "sql", "prices", "budgets", "alerts", "keys", "doctor"}
     assert len(starting("curl")) == 2
