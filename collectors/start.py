@@ -123,7 +123,8 @@ def observe(settings: Settings) -> None:
             from tallystick.collectors.calls import bedrock, cohere, google, methods, mistral, stainless, vllm
 
             stainless.watch(settings.ask_usage)
-            vllm.watch()
+            if not settings.left_off & {"*", "vllm"}:
+                vllm.watch()
             methods.watch((bedrock.CLIENT, cohere.CLIENT, google.CLIENT, mistral.CLIENT), _makes_spans_of)
 
 
