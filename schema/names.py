@@ -11,6 +11,9 @@ SESSION: Final = "tallystick.session"
 TENANT: Final = "tallystick.tenant"
 TAG_PREFIX: Final = "tallystick.tag."
 
+INSTRUMENTATION: Final = "tallystick"
+"""Instrumentation scope of the spans that the collector makes itself, where nothing else makes one."""
+
 SCOPE_KEYS: Final = (CUSTOMER, FEATURE, AGENT, TEAM, USER, SESSION)
 """Who a call was for, in the order in which the product shows them."""
 

@@ -72,7 +72,7 @@ def record(hit: Hit, library: str = "") -> None:
         "gen_ai.usage.output_tokens": hit.output_tokens,
     }
     attributes = {name: value for name, value in named.items() if value not in (None, "")} | hit.attributes()
-    trace.get_tracer("tallystick").start_span(f"{hit.operation} {hit.model}".strip(), attributes=attributes).end()
+    trace.get_tracer(names.INSTRUMENTATION).start_span(f"{hit.operation} {hit.model}".strip(), attributes=attributes).end()
 
 
 @contextmanager

@@ -24,9 +24,7 @@ from tallystick.collectors.calls.pieces import Pieces
 from tallystick.collectors.calls.request import Answered, Refusal, http_status
 from tallystick.collectors.calls.watched import async_watched, watched
 from tallystick.collectors.failures import report, warn_once
-
-SCOPE: Final = "tallystick"
-"""Instrumentation scope of the spans that are made here."""
+from tallystick.schema import names
 
 observed: Final[dict[str, str]] = {}
 """Distribution → `on`, or why its calls aren't seen, of those imported so far."""
@@ -106,7 +104,9 @@ class ObservedCall(Call):
         }
         if host:
             attributes["server.address"] = host
-        self.span = trace.get_tracer(SCOPE).start_span(f"{operation} {self.model}", kind=SpanKind.CLIENT, attributes=attributes)
+        self.span = trace.get_tracer(names.INSTRUMENTATION).start_span(
+            f"{operation} {self.model}", kind=SpanKind.CLIENT, attributes=attributes
+        )
         self.link(self.span)
         self.begin(host)
 

@@ -14,11 +14,9 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as ge
 from opentelemetry.trace import Span, Status, StatusCode
 
 from tallystick.collectors.failures import contained
+from tallystick.schema.names import INSTRUMENTATION
 
 MODULE: Final = "vllm.v1.engine.llm_engine"
-
-SCOPE: Final = "tallystick"
-"""Instrumentation scope of the spans."""
 
 _open: WeakKeyDictionary[Any, dict[str, Span]] = WeakKeyDictionary()
 """The span of each request that an engine hasn't finished, by request id."""
@@ -90,7 +88,7 @@ def _start(engine: Any, params: Any) -> Span:
     }
     if (limit := getattr(params, "max_tokens", None)) is not None:
         attributes[gen_ai.GEN_AI_REQUEST_MAX_TOKENS] = limit
-    return trace.get_tracer(SCOPE).start_span(f"{operation} {model}", attributes=attributes)
+    return trace.get_tracer(INSTRUMENTATION).start_span(f"{operation} {model}", attributes=attributes)
 
 
 def _end(span: Span, output: Any) -> None:
