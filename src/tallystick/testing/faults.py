@@ -2,22 +2,21 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from tallystick.testing.protocol import Json
 
-Fault = Literal["again", "garbage", "html", "shape", "strings", "negative", "nousage", "midline", "short", "event"]
+Fault = Literal["again", "garbage", "html", "shape", "strings", "negative", "nousage", "midline", "short", "stall", "event"]
 """again: the first request of this model gets 429, a further one its answer
 garbage, html, shape: 200 with what is no JSON, with a page, with JSON of another shape
 strings, negative, nousage: token counts that are texts, that are below zero, that aren't there
 midline: the connection breaks in the middle of a line of a stream
 short: a stream that ends in the middle of an answer, as if that were all
+stall: a stream that says no more in the middle of an answer, and stays open
 event: an error event in the middle of a stream
 """
 
-FAULTS: Final[frozenset[Fault]] = frozenset(
-    {"again", "garbage", "html", "shape", "strings", "negative", "nousage", "midline", "short", "event"}
-)
+FAULTS: Final[frozenset[Fault]] = frozenset(get_args(Fault))
 
 BODIES: Final[Mapping[str, tuple[str, bytes]]] = {
     "garbage": ("application/json", b'{"id": "x", \x00\xff not json'),

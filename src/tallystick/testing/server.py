@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._identify()
             self.end_headers()
             for number, (event, data) in enumerate(operation.events(call, wanted.usage, body)):
-                if number == EVENTS_BEFORE and kind in ("midline", "short", "event"):
+                if number == EVENTS_BEFORE and kind in ("midline", "short", "stall", "event"):
                     self._break_off(operation, call, kind, operation.frame(event, data))
                     return
                 if operation.is_token(event, data):
@@ -221,7 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunk(operation.frame("error" if "type" in error else None, error))
             self._chunk(b"")
             return
-        self._chunk(piece[: len(piece) // 2])
+        if kind == "stall":
+            self.provider.closing.wait()
+        else:
+            self._chunk(piece[: len(piece) // 2])
         if kind == "short":
             self._chunk(b"")
         self.close_connection = True
