@@ -3,10 +3,8 @@
 import os
 import threading
 import time
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -16,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from tallystick.collectors.content import Outgoing, outgoing
 from tallystick.collectors.failures import contained, logger, report, warn_once
+from tallystick.collectors.forks import Importing, at_fork
 from tallystick.collectors.losses import Loss, stamp, summary
 from tallystick.collectors.settings import Settings
 
@@ -24,9 +23,6 @@ THREAD_NAME: Final = "tallystick-export"
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 """Between tries to reach a server that is away, doubling."""
-
-FORK_S: Final = 1.0
-"""How long a fork is held up at most by an import in the thread of the queue, which the first span causes."""
 
 EXIT_S: Final = 2.0
 """How long the end of the process is held up at most for what is left to send."""
@@ -102,23 +98,9 @@ class SpanQueue:
         self._prepare = prepare
         """Makes of an ended span the one that is sent, in the thread of the queue."""
         self._since_ns = 0
+        self._importing = Importing()
         self._reset()
-        if hasattr(os, "register_at_fork"):
-            # The hooks stay for as long as the process does, the queue needn't.
-            before, parent, child = map(weakref.WeakMethod, (self._before_fork, self._after_fork, self._in_child))
-            os.register_at_fork(
-                before=lambda: (method := before()) and method(),
-                after_in_parent=lambda: (method := parent()) and method(),
-                after_in_child=lambda: (method := child()) and method(),
-            )
-
-    def _before_fork(self) -> None:
-        # A module that is half imported by a thread stays locked for good in a child, where the thread isn't.
-        self._importing.acquire(timeout=FORK_S)
-
-    def _after_fork(self) -> None:
-        with suppress(RuntimeError):  # it wasn't got in time
-            self._importing.release()
+        at_fork(in_child=self._in_child)
 
     def _in_child(self) -> None:
         self._since_ns = time.time_ns()
@@ -126,8 +108,6 @@ class SpanQueue:
 
     def _reset(self) -> None:
         # In a forked child: what waits is the parent's to send, its thread and connection aren't here.
-        self._importing = threading.RLock()
-        """Held while the thread of the queue may import something."""
         # Reentrant, because a span may be ended by the garbage collector, anywhere.
         self._changed = threading.Condition(threading.RLock())
         self._waiting: deque[tuple[ReadableSpan, Completion | None]] = deque()
@@ -213,7 +193,7 @@ class SpanQueue:
     def _run(self) -> None:
         with suppress_instrumentation():
             try:
-                with self._importing:
+                with self._importing.lock:
                     self._sender = self._connect()
                 while batch := self._next_batch():
                     self._deliver(self._sender, batch)
@@ -258,7 +238,7 @@ class SpanQueue:
             self._preparing = len(ended)
         prepared: list[Outgoing] = []
         for span, completion in ended:
-            with contained("preparing a span"), self._importing:
+            with contained("preparing a span"), self._importing.lock:
                 prepared.append(self._prepare(completed(span, completion)))
         with self._changed:
             self._prepared.extend(prepared)

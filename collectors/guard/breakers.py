@@ -1,15 +1,14 @@
 """`breaker`: a circuit for each model that is called, which opens when calls fail or are slow."""
 
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from tallystick.collectors.calls.request import Refusal, Request, Ticket, Usage, http_status
+from tallystick.collectors.forks import at_fork
 from tallystick.collectors.guard.circuit import Circuit, Outcome, Rules, State
 from tallystick.collectors.guard.keepers import Fallback, Keeper
 from tallystick.collectors.guard.refusals import CircuitOpen
@@ -61,9 +60,7 @@ class breaker(Keeper):
         self._slow_s, self._per, self._clock = slow_s, per, clock
         self._circuits: OrderedDict[str, Circuit] = OrderedDict()
         self._reset()
-        if hasattr(os, "register_at_fork"):
-            reset = weakref.WeakMethod(self._reset)
-            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+        at_fork(in_child=self._reset)
 
     def _reset(self) -> None:
         # Another thread may hold it when the process is forked. Reentrant, because the garbage collector ends streams anywhere.

@@ -1,15 +1,14 @@
 """The one place where reservations are made and settled, whatever thread or task asks."""
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from tallystick.collectors.forks import at_fork
 from tallystick.collectors.guard.accounts import Account, Amount, Measure, Reservation, Reservations
 
 RESERVED_S: Final = 900.0
@@ -42,9 +41,7 @@ class Desk:
         self._reservations = Reservations(RESERVED_S)
         self._ended: deque[tuple[Reservation, Amount, float]] = deque()
         self._lock = threading.Lock()
-        if hasattr(os, "register_at_fork"):
-            forked = weakref.WeakMethod(self._forked)
-            os.register_at_fork(after_in_child=lambda: (method := forked()) and method())
+        at_fork(in_child=self._forked)
 
     @property
     def expired(self) -> int:

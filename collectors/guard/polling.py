@@ -1,18 +1,15 @@
 """The thread that asks the server how budgets stand."""
 
-import os
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tallystick.collectors.failures import report, warn_once
+from tallystick.collectors.forks import Importing, at_fork
 from tallystick.collectors.guard.budgets import Budgets, NoAnswer, read
-from tallystick.collectors.span_queue import FORK_S
 
 THREAD_NAME: Final = "tallystick-guard"
 
@@ -56,26 +53,11 @@ class Poller:
         self._budgets, self._connect, self._queue, self._every_s = budgets, connect, queue, every_s
         # Of its own: an application that seeds the common one counts on what comes from it.
         self._random = random.Random()  # noqa: S311
+        self._importing = Importing()
         self._reset()
-        if hasattr(os, "register_at_fork"):
-            before, parent, child = map(weakref.WeakMethod, (self._before_fork, self._after_fork, self._reset))
-            os.register_at_fork(
-                before=lambda: (method := before()) and method(),
-                after_in_parent=lambda: (method := parent()) and method(),
-                after_in_child=lambda: (method := child()) and method(),
-            )
-
-    def _before_fork(self) -> None:
-        # A module that is half imported by a thread stays locked for good in a child, where the thread isn't.
-        self._importing.acquire(timeout=FORK_S)
-
-    def _after_fork(self) -> None:
-        with suppress(RuntimeError):  # it wasn't got in time
-            self._importing.release()
+        at_fork(in_child=self._reset)
 
     def _reset(self) -> None:
-        self._importing = threading.RLock()
-        """Held while the thread may import something."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._first = threading.Event()
@@ -113,7 +95,7 @@ class Poller:
 
         with suppress_instrumentation():
             try:
-                with self._importing:
+                with self._importing.lock:
                     fetch = self._connect()
                 self._ask(fetch)
                 self._first.set()
