@@ -72,13 +72,13 @@ class KeyInfo:
 
 
 class KeyStore:
-    """Keys of one data directory, shared by processes: each change is a new file in place of the old one.
+    """Keys of one data directory, or in a file of their own, shared by processes: each change is a new file in place of the old one.
 
     A key is `ts_ID_SECRET` with 256 random bits, so that a plain SHA-256 of it can't be reversed.
     """
 
-    def __init__(self, data: Path) -> None:
-        self._path = data / _FILE
+    def __init__(self, data: Path, file: Path | None = None) -> None:
+        self._path = (file or data / _FILE).absolute()
         self._known: tuple[_Stamp | None, dict[str, KeyInfo]] = (None, {})
 
     def create(self, tenant: str, role: Role = Role.MEMBER) -> str:

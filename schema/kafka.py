@@ -8,6 +8,9 @@ import re
 from typing import Final
 
 TOPIC: Final = "tallystick.otlp"
+RECEIVED: Final = "tallystick.received"
+"""Where receivers write: the only topic whose messages name their tenant."""
+DEAD_LETTERS: Final = "tallystick.dead-letters"
 
 CONTENT_TYPE: Final = "content-type"
 """`application/x-protobuf`, also where the header is missing."""

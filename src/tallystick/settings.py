@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tallystick.schema.kafka import DEAD_LETTERS, RECEIVED
+
 
 class Setting(NamedTuple):
     """One row of the table. `default` is None where there is none; `kind` parses the variable's text and raises ValueError."""
@@ -78,6 +80,73 @@ TABLE: Final = (
     Setting(
         "batch_max_spans", "TALLYSTICK_BATCH_MAX_SPANS", int, 64_000, "Spans at which an insert starts before that time is over."
     ),
+    Setting(
+        "clickhouse",
+        "TALLYSTICK_CLICKHOUSE",
+        str,
+        None,
+        "ClickHouse server that holds the ledger, `clickhouse://USER@HOST:8123/tallystick` (`clickhouses://` over TLS; hosts divided by commas are"
+        " the shards of a cluster); without it the engine inside of the process, in the data directory.",
+    ),
+    Setting("clickhouse_password", "TALLYSTICK_CLICKHOUSE_PASSWORD", str, None, "Password of that user; never logged."),
+    Setting(
+        "clickhouse_cluster",
+        "TALLYSTICK_CLICKHOUSE_CLUSTER",
+        str,
+        None,
+        "Name of the cluster in the servers' `remote_servers`, where the ledger is sharded.",
+    ),
+    Setting(
+        "clickhouse_replicated",
+        "TALLYSTICK_CLICKHOUSE_REPLICATED",
+        int,
+        0,
+        "1: tables are Replicated ones, made `ON CLUSTER`; the servers need a Keeper.",
+    ),
+    Setting(
+        "kafka",
+        "TALLYSTICK_KAFKA",
+        str,
+        None,
+        "Kafka brokers, `HOST:PORT,…`, between receivers and consumers. User, password and certificates: see the variables of the same prefix below.",
+    ),
+    Setting(
+        "kafka_received",
+        "TALLYSTICK_KAFKA_RECEIVED",
+        str,
+        RECEIVED,
+        "Topic that receivers write, and nobody else may: its messages name their tenant.",
+    ),
+    Setting(
+        "kafka_tenants",
+        "TALLYSTICK_KAFKA_TENANTS",
+        str,
+        "",
+        "Topics that others write (collectors, an OpenTelemetry Collector), and whose spans they hold: `TOPIC=TENANT,…`.",
+    ),
+    Setting("kafka_dead_letters", "TALLYSTICK_KAFKA_DEAD_LETTERS", str, DEAD_LETTERS, "Topic of messages that can't be entered."),
+    Setting("kafka_group", "TALLYSTICK_KAFKA_GROUP", str, "tallystick", "Consumer group that shares the topics' partitions."),
+    Setting(
+        "spool_bytes",
+        "TALLYSTICK_SPOOL_BYTES",
+        int,
+        1 << 30,
+        "Most bytes that a receiver keeps in its data directory while no broker answers; beyond it senders are asked to wait.",
+    ),
+    Setting(
+        "keys",
+        "TALLYSTICK_KEYS",
+        Path,
+        None,
+        "File of API keys, where processes share it; without it `keys.json` in the data directory.",
+    ),
+    Setting(
+        "health_port",
+        "TALLYSTICK_HEALTH_PORT",
+        int,
+        9464,
+        "Port of `/healthz`, `/readyz` and `/metrics` of `ingest` and `alerts run`; 0 is off.",
+    ),
 )
 """What the command line and the server read. A flag of a command wins over its variable."""
 
@@ -106,6 +175,18 @@ class Settings:
     max_request_spans: int
     batch_window_ms: int
     batch_max_spans: int
+    clickhouse: str | None
+    clickhouse_password: str | None = field(repr=False)
+    clickhouse_cluster: str | None
+    clickhouse_replicated: int
+    kafka: str | None
+    kafka_received: str
+    kafka_tenants: str
+    kafka_dead_letters: str
+    kafka_group: str
+    spool_bytes: int
+    keys: Path | None
+    health_port: int
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> "Settings":

@@ -109,7 +109,7 @@ def _keys(settings: Settings) -> Iterator[Check]:
     from tallystick.ingest.keys import KeyStore
 
     try:
-        in_force = sum(key.revoked_at is None for key in KeyStore(settings.data).all())
+        in_force = sum(key.revoked_at is None for key in KeyStore(settings.data, settings.keys).all())
     except KeysDamaged as error:
         yield Check("fail", "keys", str(error), error.hint)
     except OSError as error:

@@ -109,4 +109,5 @@ def revoke(*, key_id: str, data: Path | None) -> None:
 def _store(data: Path | None) -> "KeyStore":
     from tallystick.ingest.keys import KeyStore
 
-    return KeyStore(Settings.load(data=data).data)
+    settings = Settings.load(data=data)
+    return KeyStore(settings.data, settings.keys)
