@@ -15,13 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from tallystick.collectors.delivery import of_other_threads
 from tallystick.collectors.settings import Kafka
 from tallystick.collectors.span_queue import THREAD_NAME, Outcome
-from tallystick.schema.kafka import headers
+from tallystick.schema.kafka import MAX_REQUEST, headers
 
 TIMEOUT_MS: Final = 10_000
 """For a batch to be acknowledged, as the exporter over HTTP has it."""
-
-MAX_REQUEST: Final = 1_000_000
-"""Bytes of a message, uncompressed: a little below what brokers take by default (1,048,588)."""
 
 TOO_LARGE: Final = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError, errors.InvalidRecordError)
 """Answers that are about this batch. Others are about the broker, the topic or the rights."""

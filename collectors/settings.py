@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from tallystick.collectors.failures import STRICT, warn_once
-from tallystick.schema.kafka import TOPIC, is_topic
+from tallystick.schema.kafka import TOPIC, addresses, is_topic, security
 
 
 class Variable(NamedTuple):
@@ -175,44 +175,15 @@ def _ask_usage(environ: Mapping[str, str]) -> bool:
 
 
 def _kafka(environ: Mapping[str, str]) -> Kafka | None:
-    brokers = tuple(broker.strip() for broker in environ.get("TALLYSTICK_KAFKA", "").split(",") if broker.strip())
+    brokers = addresses(environ.get("TALLYSTICK_KAFKA", ""))
     if not brokers:
         return None
     topic = environ.get("TALLYSTICK_KAFKA_TOPIC") or TOPIC
     if not is_topic(topic):
         warn_once("TALLYSTICK_KAFKA_TOPIC", f"TALLYSTICK_KAFKA_TOPIC={topic!r} is no name of a topic; using {TOPIC}")
         topic = TOPIC
-    given = {
-        name: value
-        for name, variable in _KAFKA_SECURITY.items()
-        if (value := environ.get(f"TALLYSTICK_KAFKA_{variable}", "").strip())
-    }
-    sasl = "sasl_plain_username" in given
-    tls = any(name.startswith("ssl_") for name in given)
-    protocol = {(False, False): "PLAINTEXT", (False, True): "SSL"}.get((sasl, tls), "SASL_SSL")
-    security = {"security_protocol": _one_of(environ, "SECURITY_PROTOCOL", _PROTOCOLS, protocol), **given}
-    if security["security_protocol"].startswith("SASL"):
-        security["sasl_mechanism"] = _one_of(environ, "SASL_MECHANISM", _MECHANISMS, _MECHANISMS[-1])
     compression = environ.get("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION") or environ.get("OTEL_EXPORTER_OTLP_COMPRESSION")
-    return Kafka(brokers, topic, compression != "none", security)
-
-
-_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-_KAFKA_SECURITY: Final = {
-    "sasl_plain_username": "USERNAME",
-    "sasl_plain_password": "PASSWORD",
-    "ssl_cafile": "CERTIFICATE",
-    "ssl_certfile": "CLIENT_CERTIFICATE",
-    "ssl_keyfile": "CLIENT_KEY",
-}
-
-
-def _one_of(environ: Mapping[str, str], variable: str, known: tuple[str, ...], default: str) -> str:
-    given = environ.get(f"TALLYSTICK_KAFKA_{variable}", "").strip().upper()
-    if given and given not in known:
-        warn_once(variable, f"TALLYSTICK_KAFKA_{variable}={given!r} is none of {', '.join(known)}; using {default}")
-    return given if given in known else default
+    return Kafka(brokers, topic, compression != "none", security(environ, warn_once))
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:

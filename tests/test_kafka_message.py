@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
@@ -15,7 +17,7 @@ from server import Server, rejected
 from tallystick.collectors.content import outgoing
 from tallystick.collectors.losses import Loss, stamp
 from tallystick.collectors.span_queue import Counts
-from tallystick.schema.kafka import headers, is_topic
+from tallystick.schema.kafka import Received, headers, is_topic, read_headers, received_headers
 
 EXAMPLE = Path(__file__).parent / "messages"
 
@@ -68,6 +70,64 @@ def test_the_example_is_two_calls_to_the_server(server: Server) -> None:
     assert (answer.status_code, rejected(answer)) == (200, 0)
     rows = server.sql("SELECT customer, service, status, input_tokens, output_tokens FROM charges ORDER BY span_id", key)
     assert [tuple(row.values()) for row in rows] == [("acme", "chat", "ok", 1_200, 50), ("acme", "chat", "cancelled", None, None)]
+
+
+RECEIVED = Received(
+    tenant="acme",
+    operator=True,
+    received_unix_nano=1_767_225_602_000_000_000,
+    spans=2,
+    receiver="00112233445566ff",
+    number=7,
+    accepted=95,
+    sender="receiver/0.1.0",
+    sent_unix_nano=1_767_225_602_000_000_500,
+)
+
+
+def written(message: Received) -> list[tuple[str, bytes]]:
+    assert message.received_unix_nano is not None
+    assert message.spans is not None
+    assert message.number is not None
+    assert message.accepted is not None
+    assert message.sent_unix_nano is not None
+    return received_headers(
+        message.sender,
+        message.sent_unix_nano,
+        tenant=message.tenant,
+        operator=message.operator,
+        received_unix_nano=message.received_unix_nano,
+        spans=message.spans,
+        receiver=message.receiver,
+        number=message.number,
+        accepted=message.accepted,
+    )
+
+
+def test_the_headers_of_a_receiver_are_those_of_the_example() -> None:
+    expected = json.loads((EXAMPLE / "receiver.headers.json").read_text())
+    assert [(name, value.decode()) for name, value in written(RECEIVED)] == list(expected.items())
+    assert read_headers([(name, value.encode()) for name, value in expected.items()]) == RECEIVED
+
+
+@given(st.text(), st.booleans(), st.lists(st.integers(0, 2**64 - 1), min_size=5, max_size=5))
+def test_what_is_written_is_read(tenant: str, operator: bool, numbers: list[int]) -> None:
+    received, spans, number, accepted, sent = numbers
+    message = Received(tenant, operator, received, spans, "r", number, accepted, "s/1", sent)
+    assert read_headers(written(message)) == message
+
+
+@given(st.lists(st.tuples(st.sampled_from([name for name, _ in written(RECEIVED)]) | st.text(), st.none() | st.binary())))
+def test_headers_of_anybody_are_read_without_an_error(given_headers: list[tuple[str, bytes | None]]) -> None:
+    said = read_headers(given_headers)
+    assert said.content_type
+    for number in (said.received_unix_nano, said.spans, said.number, said.accepted, said.sent_unix_nano):
+        assert number is None or 0 <= number < 2**64
+
+
+@pytest.mark.parametrize("nothing", [None, [], [("tallystick-spans", None)], [("tallystick-operator", b"TRUE")]])
+def test_a_message_without_headers_is_as_good(nothing: list[tuple[str, bytes | None]] | None) -> None:
+    assert read_headers(nothing) == Received()
 
 
 @pytest.mark.parametrize(
