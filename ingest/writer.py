@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
+from tallystick.ingest.flows import Origin
 from tallystick.ingest.migrate import statements
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
 from tallystick.ingest.store import error_name, read_sql, scalar
@@ -80,13 +81,14 @@ _WORK_TABLES: Final = ("otlp_in", "staged", "mixed", "near", "rivals", "lost", "
 
 @dataclass(frozen=True)
 class Item:
-    """One accepted request: a checked payload and what it must not be trusted for."""
+    """One accepted request: a checked payload and what it must not be trusted for. origin: None where it came by OTLP into this process."""
 
     data: bytes
     spans: int
     tenant: str
     received_ns: int
     operator: bool = False
+    origin: Origin | None = None
 
 
 @dataclass
