@@ -37,7 +37,8 @@ RECEIVER: Final = "tallystick-receiver"
 NUMBER: Final = "tallystick-number"
 """1, 2, 3 … of that process' messages. A message has the same number however often it arrives."""
 ACCEPTED: Final = "tallystick-accepted"
-"""Spans that the process had promised to keep when it made the message, this one's not among them."""
+"""Spans that the process had taken when it made the message, this one's among them, less those that it handed back to their senders:
+of two messages the one with the higher number knows."""
 
 
 class Received(NamedTuple):
