@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs clients clients-lock kafka clean
+.PHONY: help setup demo test lint bench docs clients clients-lock kafka compose-check image-lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ lint: setup  ## ruff, mypy and pyright
 kafka:  ## a Kafka broker on 127.0.0.1:9092 for trying things out (Java, Maven)
 	@deploy/kafka/run.sh .kafka/data 9092
 
+clickhouse:  ## a ClickHouse server on 127.0.0.1:8123 for trying things out (npm, once)
+	@deploy/clickhouse/run.sh .clickhouse/data 8123 9000
+
 bench: setup  ## the benchmarks, which print ratios
 	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(PY) $$benchmark; done
 
@@ -47,6 +50,15 @@ clients: setup  ## write docs/clients.md: every client, run against a real serve
 
 clients-lock: setup  ## resolve the environments of the clients anew
 	cd tests && ../$(PY) -m clients.environment
+
+compose-check: setup  ## docker-compose.yml: read by compose itself (made from its Go module where none is installed), and its commands run
+	@docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || test -x .compose/docker-compose || deploy/compose.sh
+	$(PY) -m pytest tests/test_compose.py tests/test_compose_commands.py
+
+image-lock: setup  ## resolve anew what the container image installs
+	@{ echo "# What the image installs, made by \`make image-lock\` from pyproject.toml's extras server, kafka, postgres and tokens."; \
+		.venv/bin/uv pip compile pyproject.toml --extra server --extra kafka --extra postgres --extra tokens --python-version 3.13 --universal \
+			--quiet --no-annotate --no-header; } >deploy/requirements.new && mv deploy/requirements.new deploy/requirements.txt
 
 clean:  ## remove caches and builds; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
