@@ -45,7 +45,7 @@ class Sifted:
     rejected: Counter[str] = field(default_factory=Counter)
 
 
-class _Field(NamedTuple):
+class Field(NamedTuple):
     """A field on the wire: where it starts, and where its content does and ends. number: 0 for one without a length."""
 
     number: int
@@ -75,22 +75,22 @@ class _Sieve:
     def request(self) -> list[bytes]:
         kept = []
         for one in self._fields(0, len(self._data)):
-            kept += [self._data[one.begin : one.end]] if one.number != 1 else _framed(1, self._resource_spans(one))
+            kept += [self._data[one.begin : one.end]] if one.number != 1 else framed(1, self._resource_spans(one))
         return kept
 
-    def _resource_spans(self, outer: _Field) -> list[bytes]:
+    def _resource_spans(self, outer: Field) -> list[bytes]:
         kept: list[bytes] = []
         problem = ""
         before = self.spans, self.rejected.total()
         for one in self._fields(outer.content, outer.end):
             if one.number == 2:
-                kept += _framed(2, self._scope_spans(one))
+                kept += framed(2, self._scope_spans(one))
                 continue
             problem = problem or self._problem(one, Resource)
             kept.append(self._data[one.begin : one.end])
         return self._spoiled(problem, *before) if problem else kept
 
-    def _scope_spans(self, outer: _Field) -> list[bytes]:
+    def _scope_spans(self, outer: Field) -> list[bytes]:
         kept: list[bytes] = []
         problem = ""
         before = self.spans, self.rejected.total()
@@ -115,14 +115,14 @@ class _Sieve:
         self.whole = False
         return []
 
-    def _span(self, one: _Field) -> str:
+    def _span(self, one: Field) -> str:
         span = Span()
         problem = self._parse(one, span)
         self.details += len(span.attributes) + len(span.events) + len(span.links)
         self.details += sum(len(event.attributes) for event in span.events)
         return problem
 
-    def _problem(self, one: _Field, kind: type[Resource | InstrumentationScope]) -> str:
+    def _problem(self, one: Field, kind: type[Resource | InstrumentationScope]) -> str:
         """Of a field beside spans: 1 is the resource or scope, 3 the address of a schema."""
         if one.number == 3:
             return "" if _is_utf8(self._data[one.content : one.end]) else _NOT_UTF8
@@ -133,7 +133,7 @@ class _Sieve:
         self.details += len(holder.attributes)
         return problem
 
-    def _parse(self, one: _Field, into: Message) -> str:
+    def _parse(self, one: Field, into: Message) -> str:
         """What hinders it, or ''."""
         if one.end - one.content > PIECE_BYTES:
             return f"over {PIECE_BYTES >> 20} MiB"
@@ -144,41 +144,47 @@ class _Sieve:
             return _NOT_UTF8 if "UTF-8" in text else "nested too deep" if "Depth" in text else "can't be decoded"
         return ""
 
-    def _fields(self, place: int, end: int) -> Iterator[_Field]:
+    def _fields(self, place: int, end: int) -> Iterator[Field]:
         """Raises Corrupt where a field reaches over the end, Flood where there are too many."""
-        while place < end:
+        for one in fields(self._data, place, end):
             self._fields_left -= 1
             if self._fields_left < 0:
                 raise Flood("too_many_spans", f"over {4 * (self._most_spans + _SPARE)} resources, scopes and spans")
-            begin = place
-            tag, place = self._varint(place)
-            match tag & 7:
-                case 2:
-                    size, place = self._varint(place)
-                    content, place, number = place, place + size, tag >> 3
-                case 0:
-                    (_, place), content, number = self._varint(place), place, 0
-                case 1:
-                    content, place, number = place, place + 8, 0
-                case 5:
-                    content, place, number = place, place + 4, 0
-                case _:
-                    raise Corrupt("a field of no known kind")
-            if place > end or not 0 < tag >> 3 < 1 << 29:
-                raise Corrupt("it ends too early" if place > end else "a field's number is out of range")
-            yield _Field(number, begin, content, place)
+            yield one
 
-    def _varint(self, place: int) -> tuple[int, int]:
-        data = self._data
-        number = shift = 0
-        while shift < 70 and place < len(data):
-            byte = data[place]
-            place += 1
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return number, place
-            shift += 7
-        raise Corrupt("a number without an end")
+
+def fields(data: bytes, place: int, end: int) -> Iterator[Field]:
+    """The fields of a message that stands between two places. Raises Corrupt where one reaches over its end."""
+    while place < end:
+        begin = place
+        tag, place = _varint(data, place)
+        match tag & 7:
+            case 2:
+                size, place = _varint(data, place)
+                content, place, number = place, place + size, tag >> 3
+            case 0:
+                (_, place), content, number = _varint(data, place), place, 0
+            case 1:
+                content, place, number = place, place + 8, 0
+            case 5:
+                content, place, number = place, place + 4, 0
+            case _:
+                raise Corrupt("a field of no known kind")
+        if place > end or not 0 < tag >> 3 < 1 << 29:
+            raise Corrupt("it ends too early" if place > end else "a field's number is out of range")
+        yield Field(number, begin, content, place)
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    number = shift = 0
+    while shift < 70 and place < len(data):
+        byte = data[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+        shift += 7
+    raise Corrupt("a number without an end")
 
 
 _NOT_UTF8: Final = "a text is not UTF-8"
@@ -192,7 +198,7 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _framed(number: int, parts: list[bytes]) -> list[bytes]:
+def framed(number: int, parts: list[bytes]) -> list[bytes]:
     """A length-delimited field of these parts."""
     size = sum(map(len, parts))
     head = bytearray([number << 3 | 2])
