@@ -78,7 +78,7 @@ class Entering:
             if isinstance(fate, PoisonBatch):
                 self._tally.dead_spans += item.spans
                 letters.append((message.record, Dead(UNREADABLE, f"the engine can't decode it: {fate}")))
-            elif problems := Counter(message.rejected or {}) + Counter(fate.rejected):
+            elif problems := Counter(message.rejected) + Counter(fate.rejected):
                 letters.append((message.record, Dead(PARTLY_REJECTED, counted(problems))))
         letters += [
             (message.record, Dead(PARTLY_REJECTED, counted(message.rejected)))
@@ -164,9 +164,9 @@ class Entering:
         dead = {record.coordinates for record, why in letters if why.reason != PARTLY_REJECTED}
         for message in batch:
             self._ceiling.note(message.record.coordinates in dead)
-            tally.rejected.update(message.rejected or {})
+            tally.rejected.update(message.rejected)
         tally.messages += len(batch)
-        tally.spans += sum(message.spans + sum((message.rejected or {}).values()) for message in batch)
+        tally.spans += sum(message.spans + sum(message.rejected.values()) for message in batch)
         tally.dead.update(why.reason for _, why in letters)
         newest = max((message.item.received_ns for message in batch if message.item), default=None)
         if newest is not None:

@@ -1,7 +1,7 @@
 """What a record of a topic is to the ledger: a payload to enter, nothing, or a dead letter. Decided here; nothing is read or written."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tallystick.ingest.flows import Origin
@@ -69,7 +69,7 @@ class Message:
     record: Record
     item: Item | None = None
     dead: Dead | None = None
-    rejected: Mapping[str, int] | None = None
+    rejected: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def spans(self) -> int:
