@@ -126,17 +126,18 @@ class Spool:
 
         return self._do(select)
 
-    def remove(self, until: int) -> None:
-        """Forget the messages up to and with a number. Raises StoreUnavailable."""
+    def remove(self, until: int) -> int:
+        """Forget the messages up to and with a number. How many there were. Raises StoreUnavailable."""
 
-        def delete(connection: sqlite3.Connection) -> None:
+        def delete(connection: sqlite3.Connection) -> int:
             with _transaction(connection):
                 gone = connection.execute("DELETE FROM waiting WHERE number <= ?", (until,)).rowcount
             self._messages -= gone
             if not self._messages and self._pages > _FEWEST_PAGES:
                 connection.execute("PRAGMA incremental_vacuum").fetchall()
+            return gone
 
-        self._do(delete)
+        return self._do(delete)
 
     def refuse(self, number: int) -> None:
         """Set a message aside that no broker will ever take, until the next start. Raises StoreUnavailable."""
