@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from kafka import KafkaProducer, errors
-from kafka.partitioner import StickyPartitioner
+from kafka.partitioner.sticky import StickyPartitioner
 
 from tallystick.ingest.spool import Message
 from tallystick.schema.kafka import Brokers
@@ -135,14 +135,14 @@ def connect(brokers: Brokers, topic: str) -> Any:
             delivery_timeout_ms=60_000,
             bootstrap_timeout_ms=CONNECT_MS,
             reconnect_backoff_max_ms=1_000,
-            # A topic that a broker makes by itself has one partition and no second copy.
-            allow_auto_create_topics=False,
             metrics_enabled=False,
             **brokers.security,
         )
     except Exception as error:
         raise NoBroker(said(error, brokers)) from error
     producer._unregister_cleanup()
+    # A topic that a broker makes by itself has no second copy. kafka-python 3.0.12 has a setting for it that does nothing.
+    producer._metadata.config["allow_auto_create_topics"] = False
     try:
         producer.partitions_for(topic)
     except Exception as error:
