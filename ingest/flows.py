@@ -7,15 +7,13 @@ HTTP: Final = "http"
 
 
 class Origin(NamedTuple):
-    """Where a payload came from. Over Kafka its coordinates; where a receiver wrote it, which one, too, and what that had told by then.
-
-    source: `HTTP` or a topic. number: of the payload among the receiver's, from 1. accepted: spans that the receiver had taken by then, this
-    payload's among them; 0 where nobody tells.
+    """Where a payload came from. source: `HTTP` or a topic, of which partition and offset are. receiver: the process that wrote it there, number:
+    which of that process' messages it is, from 1, accepted: spans that it had promised to keep before; "" and 0 where nobody tells.
     """
 
     source: str
-    partition: int = -1
-    offset: int = -1
+    partition: int = 0
+    offset: int = 0
     receiver: str = ""
     number: int = 0
     accepted: int = 0

@@ -115,7 +115,7 @@ def read_message(record: Record, topics: Topics, limits: Limits, now_ns: int) ->
         headers.accepted or 0,
     )
     received_ns = _received(headers.received_unix_nano, record.timestamp_ms, now_ns)
-    item = Item(payload.data, payload.spans, tenant, received_ns, headers.operator, origin)
+    item = Item(payload.data, payload.spans, tenant, received_ns, headers.operator, origin, payload.accounts)
     return Message(record, item, rejected=payload.rejected)
 
 

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tallystick.ingest.accounts import Account, accounts
 from tallystick.ingest.sift import DETAILS_A_SPAN, Corrupt, Flood, sift
 
 PROTOBUF = "application/x-protobuf"
@@ -53,11 +54,13 @@ class Payload:
     """A checked ExportTraceServiceRequest.
 
     data: its bytes, without the spans in `rejected`. spans: how many spans `data` holds. rejected: reason → number of spans left out.
+    accounts: of its resources, what the loss ledger needs.
     """
 
     data: bytes
     spans: int
     rejected: dict[str, int] = field(default_factory=dict)
+    accounts: tuple[Account, ...] = ()
 
 
 def decode(body: bytes, content_type: str, content_encoding: str, limits: Limits) -> Payload:
@@ -115,20 +118,21 @@ def check_protobuf(data: bytes, limits: Limits) -> Payload:
     if len(data) <= _PARSED_WHOLE:
         with contextlib.suppress(DecodeError):
             request = ExportTraceServiceRequest.FromString(data)
-            spans = _count(request)
+            told = tuple(accounts(request))
+            spans = sum(one.spans for one in told)
             if spans > limits.spans:
                 raise _too_many(spans, limits)
             most = DETAILS_A_SPAN * (spans + 1)
             # A detail takes two bytes at least: a payload as small as this can't have many more than are allowed.
             if len(data) <= 4 * most or _most_details(data) <= most:
-                return Payload(data, spans)
+                return Payload(data, spans, accounts=told)
     try:
         sifted = sift(data, limits.spans)
     except Corrupt as error:
         raise _malformed(str(error)) from error
     except Flood as error:
         raise PayloadError(413, error.code, f"{error} in one request.", "Send smaller batches.") from error
-    return Payload(sifted.data, sifted.spans, dict(sifted.rejected))
+    return Payload(sifted.data, sifted.spans, dict(sifted.rejected), tuple(sifted.accounts))
 
 
 def _count(request: Any) -> int:
@@ -205,7 +209,7 @@ def _read_json(data: bytes, limits: Limits) -> Payload:
                 holder.spans.append(_json_span(one))
             except _NotASpan as problem:
                 rejected[str(problem)] += 1
-    return Payload(request.SerializeToString(), number - rejected.total(), dict(rejected))
+    return Payload(request.SerializeToString(), number - rejected.total(), dict(rejected), tuple(accounts(request)))
 
 
 def _list(holder: Any, name: str) -> list[Any]:

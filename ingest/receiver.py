@@ -59,7 +59,9 @@ class Receiver:
         """Queue a payload; None where nothing is left of it. Raises Full."""
         if not payload.spans:
             return None
-        return self._committer.submit(Item(payload.data, payload.spans, sender.tenant, self._clock(), sender.operator))
+        return self._committer.submit(
+            Item(payload.data, payload.spans, sender.tenant, self._clock(), sender.operator, accounts=payload.accounts)
+        )
 
     async def read(self, request: Request) -> tuple[Payload, Sender]:
         """Ask who sends, then take the body as it comes, given up as soon as it is too large. Raises PayloadError, Full."""

@@ -14,6 +14,8 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tallystick.ingest.accounts import Account, account
+
 PIECE_BYTES: Final = 4 << 20
 """The most bytes of one span, resource or scope: as many as OTLP receivers take of a whole request over gRPC."""
 
@@ -38,11 +40,12 @@ class Flood(ValueError):
 
 @dataclass
 class Sifted:
-    """data: the request without the spans in `rejected` (reason → number). spans: how many it holds."""
+    """data: the request without the spans in `rejected` (reason → number). spans: how many it holds. accounts: of its resources."""
 
     data: bytes
     spans: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    accounts: list[Account] = field(default_factory=list)
 
 
 class Field(NamedTuple):
@@ -60,7 +63,7 @@ def sift(data: bytes, most_spans: int) -> Sifted:
     kept = sieve.request()
     if sieve.details > DETAILS_A_SPAN * (sieve.spans + _SPARE):
         raise Flood("too_many_attributes", f"{sieve.details} attributes, events and links on {sieve.spans} spans")
-    return Sifted(data if sieve.whole else b"".join(kept), sieve.spans - sieve.rejected.total(), sieve.rejected)
+    return Sifted(data if sieve.whole else b"".join(kept), sieve.spans - sieve.rejected.total(), sieve.rejected, sieve.accounts)
 
 
 class _Sieve:
@@ -69,6 +72,9 @@ class _Sieve:
         self._fields_left = 4 * (most_spans + _SPARE)
         self.spans = self.details = 0
         self.rejected: Counter[str] = Counter()
+        self.accounts: list[Account] = []
+        self._first = b""
+        """Of the resource's spans the first's id."""
         self.whole = True
         """Nothing was left out."""
 
@@ -81,14 +87,21 @@ class _Sieve:
     def _resource_spans(self, outer: Field) -> list[bytes]:
         kept: list[bytes] = []
         problem = ""
+        resource = Resource()
         before = self.spans, self.rejected.total()
+        self._first = b""
         for one in self._fields(outer.content, outer.end):
             if one.number == 2:
                 kept += framed(2, self._scope_spans(one))
                 continue
-            problem = problem or self._problem(one, Resource)
+            problem = problem or self._problem(one, resource)
             kept.append(self._data[one.begin : one.end])
-        return self._spoiled(problem, *before) if problem else kept
+        if problem:
+            kept, resource = self._spoiled(problem, *before), Resource()
+        left = self.spans - before[0] - (self.rejected.total() - before[1])
+        if left:
+            self.accounts.append(account(resource, self._first, left))
+        return kept
 
     def _scope_spans(self, outer: Field) -> list[bytes]:
         kept: list[bytes] = []
@@ -105,7 +118,7 @@ class _Sieve:
                     self.whole = False
                     continue
             else:
-                problem = problem or self._problem(one, InstrumentationScope)
+                problem = problem or self._problem(one, InstrumentationScope())
             kept.append(self._data[one.begin : one.end])
         return self._spoiled(problem, *before) if problem else kept
 
@@ -118,17 +131,17 @@ class _Sieve:
     def _span(self, one: Field) -> str:
         span = Span()
         problem = self._parse(one, span)
+        self._first = self._first or (b"" if problem else span.span_id)
         self.details += len(span.attributes) + len(span.events) + len(span.links)
         self.details += sum(len(event.attributes) for event in span.events)
         return problem
 
-    def _problem(self, one: Field, kind: type[Resource | InstrumentationScope]) -> str:
-        """Of a field beside spans: 1 is the resource or scope, 3 the address of a schema."""
+    def _problem(self, one: Field, holder: Resource | InstrumentationScope) -> str:
+        """Of a field beside spans, read into `holder`: 1 is the resource or scope, 3 the address of a schema."""
         if one.number == 3:
             return "" if _is_utf8(self._data[one.content : one.end]) else _NOT_UTF8
         if one.number != 1:
             return ""
-        holder = kind()
         problem = self._parse(one, holder)
         self.details += len(holder.attributes)
         return problem

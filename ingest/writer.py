@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from tallystick.ingest.accounts import Account
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
 from tallystick.ingest.flows import Origin
 from tallystick.ingest.migrate import statements
@@ -81,7 +82,10 @@ _WORK_TABLES: Final = ("otlp_in", "staged", "mixed", "near", "rivals", "lost", "
 
 @dataclass(frozen=True)
 class Item:
-    """One accepted request: a checked payload and what it must not be trusted for. origin: None where it came by OTLP into this process."""
+    """One accepted request: a checked payload and what it must not be trusted for.
+
+    origin: None where it came by OTLP into this process. accounts: of its resources, as its check told.
+    """
 
     data: bytes
     spans: int
@@ -89,6 +93,7 @@ class Item:
     received_ns: int
     operator: bool = False
     origin: Origin | None = None
+    accounts: tuple[Account, ...] = ()
 
 
 @dataclass
