@@ -67,7 +67,7 @@ def main() -> None:
     calls = options.parse_args().calls
     with tempfile.TemporaryDirectory() as data, open_store(Path(data)) as store:
         client = store.client()
-        migrate(client, 0)
+        migrate(store, 0)
         for customer, questions in ((FIFTY_SKEWED, FEW), ("rand(1) % 10000", MANY)):
             client.command("TRUNCATE TABLE ledger")
             fill(client, calls, int(START.timestamp()), customer)

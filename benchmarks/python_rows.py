@@ -598,7 +598,7 @@ def check() -> None:
     with tempfile.TemporaryDirectory() as data:
         for kind in (Writer, PythonRows):
             with open_store(Path(data) / kind.__name__) as store:
-                migrate(store.client(), 0)
+                migrate(store, 0)
                 writer = kind(store.client(), PriceBook())
                 for body in payloads:
                     writer.write([Item(body, 1, "default", time.time_ns())])

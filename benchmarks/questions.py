@@ -55,7 +55,7 @@ def main() -> None:
     calls = options.parse_args().calls
     with tempfile.TemporaryDirectory() as data, open_store(Path(data)) as store:
         client = store.client()
-        migrate(client, 0)
+        migrate(store, 0)
         began = time.monotonic()
         fill(client, calls, START_S, FIFTY_SKEWED)
         rows, size, parts = client.query(

@@ -38,7 +38,7 @@ def main() -> None:
     calls = options.parse_args().calls
     with tempfile.TemporaryDirectory() as data, open_store(Path(data)) as store:
         client = store.client()
-        migrate(client, 0)
+        migrate(store, 0)
         fill(client, calls, START_S, FIFTY_SKEWED)
         filled = getrusage(RUSAGE_SELF).ru_maxrss
         corrections = Corrections(client, lambda: datetime.now(UTC), threading.Lock())

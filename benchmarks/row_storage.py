@@ -116,7 +116,7 @@ def main() -> None:
     calls = options.parse_args().calls
     with tempfile.TemporaryDirectory() as data, open_store(Path(data)) as store:
         client = store.client()
-        migrate(client, 0)
+        migrate(store, 0)
         fill(client, calls, START_S, FIFTY_SKEWED)
         size = client.query("SELECT sum(bytes_on_disk) FROM system.parts WHERE table = 'ledger' AND active").first_row[0]
         server = postgres()

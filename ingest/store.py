@@ -1,4 +1,4 @@
-"""The engine: one directory, opened by one process, a connection for each thread."""
+"""Where the ledger is kept: what a store answers, and the embedded engine, one directory, opened by one process, a connection for each thread."""
 
 import fcntl
 import os
@@ -6,16 +6,17 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from xml.sax.saxutils import escape
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from tallystick.ingest.cluster import DATABASE, EMBEDDED, Topology
 from tallystick.ingest.errors import DataDirectoryInUse, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -34,27 +35,52 @@ def read_sql(name: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
 
 
-DATABASE: Final = "tallystick"
-"""Where the ledger stands. Not `default`: there the embedded engine takes any table's name for a file's."""
-
-
-class _Cage(NamedTuple):
-    """What a reader's connection is bound to when it is opened, for good. tenant None sees all."""
+class Cage(NamedTuple):
+    """What a reader is bound to. tenant None sees all; limits: settings of the engine, as SQL literals."""
 
     tenant: str | None
     limits: tuple[tuple[str, int | str], ...]
 
+    @property
+    def comment(self) -> str:
+        """`log_comment`: the row filter of the engine's users reads it."""
+        return "" if self.tenant is None else f"tenant:{self.tenant}"
 
-class Store:
+
+class Store(Protocol):
+    """An open ledger. Threads may share it, but not its connections."""
+
+    @property
+    def dialect(self) -> Topology:
+        """Where it stands."""
+        ...
+
+    def client(self) -> "Client":
+        """This thread's connection, with all rights that the store has; the current database holds the ledger. Raises StoreUnavailable."""
+        ...
+
+    def each_host(self, database: str = DATABASE) -> "Sequence[Client]":
+        """A connection to each host that is told by itself, without a session: for what is a host's own. Raises StoreUnavailable."""
+        ...
+
+    def reader(self, tenant: str | None, limits: Mapping[str, int | str]) -> "AbstractContextManager[Client]":
+        """A connection for a block alone that can change nothing, sees one tenant (None: all) and can't lift the engine's limits."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class EmbeddedStore:
     """An open data directory. The engine leaves its cache of schemas in the working directory, so that is moved there."""
+
+    dialect: Final = EMBEDDED
 
     def __init__(self, data: Path) -> None:
         """Raises DataDirectoryInUse, or StoreUnavailable where the directory can't be used."""
         self.data = data.resolve()
         try:
-            (self.data / _ENGINE).mkdir(parents=True, exist_ok=True)
-            self._holding = (self.data / "lock").open("w")
-            fcntl.flock(self._holding, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._held = hold(self.data)
+            (self.data / _ENGINE).mkdir(exist_ok=True)
             for name in ("config.xml", "users.xml"):
                 text = files("tallystick.schema").joinpath(f"engine/{name}").read_text(encoding="utf-8")
                 (self.data / name).write_text(text.replace("{{data}}", escape(str(self.data))), encoding="utf-8")
@@ -63,19 +89,17 @@ class Store:
             (self.data / "tmp").mkdir(mode=0o700)
             tempfile.tempdir = str(self.data / "tmp")
             os.chdir(self.data)
-        except BlockingIOError as error:
-            raise DataDirectoryInUse(f"another process holds {self.data}") from error
         except OSError as error:
             raise StoreUnavailable(f"{self.data} can't be used: {error.strerror}") from error
         self._local = threading.local()
         self._clients: list[Client] = []
-        self._idle: list[tuple[_Cage, Client]] = []
+        self._idle: list[tuple[Cage, Client]] = []
         self._closed = False
         self._lock = threading.Lock()
         self.client()
 
     def client(self) -> "Client":
-        """This thread's connection, with all rights."""
+        """This thread's connection."""
         client: Client | None = getattr(self._local, "client", None)
         if client is None:
             client = self._connect()
@@ -84,14 +108,16 @@ class Store:
                 self._clients.append(client)
         return client
 
+    def each_host(self, database: str = DATABASE) -> "Sequence[Client]":
+        """This thread's connection: there is one host, and one database."""
+        return [self.client()]
+
     @contextmanager
     def reader(self, tenant: str | None, limits: Mapping[str, int | str]) -> "Iterator[Client]":
-        """A connection for this block alone that can change nothing, sees one tenant (None: all) and can't lift the engine's limits.
-
-        It has been, and will be, used for the same tenant and limits only, and by no block that raised: embedded, what a failed
+        """As Store's. It has been, and will be, used for the same tenant and limits only, and by no block that raised: embedded, what a failed
         query had already written is put before the connection's next answer.
         """
-        cage = _Cage(tenant, tuple(limits.items()))
+        cage = Cage(tenant, tuple(limits.items()))
         client = self._waiting(cage) or self._open(cage)
         try:
             yield client
@@ -100,26 +126,25 @@ class Store:
             raise
         self._keep(cage, client)
 
-    def _waiting(self, cage: _Cage) -> "Client | None":
+    def _waiting(self, cage: Cage) -> "Client | None":
         with self._lock:
             at = next((at for at, (found, _) in enumerate(self._idle) if found == cage), None)
             return None if at is None else self._idle.pop(at)[1]
 
-    def _open(self, cage: _Cage) -> "Client":
+    def _open(self, cage: Cage) -> "Client":
         client = self._connect()
         try:
             if cage.limits:
                 client.command("SET " + ", ".join(f"{name} = {value}" for name, value in cage.limits))
             # The row filter in users.xml reads this, and a read-only session can't change it.
-            comment = "" if cage.tenant is None else f"tenant:{cage.tenant}"
-            client.command("SET log_comment = {comment:String}", parameters={"comment": comment})
+            client.command("SET log_comment = {comment:String}", parameters={"comment": cage.comment})
             client.command("SET readonly = 1")
         except BaseException:
             client.close()
             raise
         return client
 
-    def _keep(self, cage: _Cage, client: "Client") -> None:
+    def _keep(self, cage: Cage, client: "Client") -> None:
         with self._lock:
             self._idle.append((cage, client))
             surplus = self._idle[: max(0, len(self._idle) - (0 if self._closed else _IDLE_READERS))]
@@ -145,7 +170,19 @@ class Store:
                 client.close()
             self._clients.clear()
             self._idle.clear()
-        self._holding.close()
+        self._held.close()
+
+
+def hold(data: Path) -> IO[str]:
+    """Keeps the directory, which is made where there is none, for this process until what it returns is closed. Raises DataDirectoryInUse, OSError."""
+    data.mkdir(parents=True, exist_ok=True)
+    lock = (data / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise DataDirectoryInUse(f"another process holds {data}") from error
+    return lock
 
 
 def error_name(error: ClickHouseError) -> str:
@@ -160,9 +197,9 @@ def scalar(client: "Client", query: str) -> Any:
 
 
 @contextmanager
-def open_store(data: Path) -> Iterator[Store]:
+def open_store(data: Path) -> Iterator[EmbeddedStore]:
     """A data directory for as long as the block runs."""
-    store = Store(data)
+    store = EmbeddedStore(data)
     try:
         yield store
     finally:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from server import Server
 
     from tallystick.attribution.user_sql import Result
-    from tallystick.ingest.store import Store
+    from tallystick.ingest.store import EmbeddedStore
 
 # Modules beside the tests (`server`, `otlp`) can be imported by them, however pytest is started.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
 
 
 @pytest.fixture(scope="session")
-def chdb_store(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Store]":
+def chdb_store(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[EmbeddedStore]":
     """An empty ledger. chDB allows one data directory a process: every test that needs ClickHouse in its own process takes this one.
 
     Its engine has the product's configuration, and lets tests have databases of their own beside the ledger's.
@@ -55,19 +55,19 @@ def chdb_store(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Store]":
     with open_store(data) as store:
         # The store moves into its directory; other tests name files from here.
         os.chdir(before)
-        migrate(store.client(), 0)
+        migrate(store, 0)
         yield store
     first.close()
 
 
 @pytest.fixture(scope="session")
-def chdb_path(chdb_store: "Store") -> Path:
+def chdb_path(chdb_store: "EmbeddedStore") -> Path:
     """Where its engine lives: for a test that wants a connection of its own."""
     return chdb_store.data / "engine"
 
 
 @pytest.fixture(scope="session")
-def chdb_client(chdb_store: "Store") -> "Client":
+def chdb_client(chdb_store: "EmbeddedStore") -> "Client":
     """A connection to it with all rights, on the ledger's database."""
     return chdb_store.client()
 
@@ -77,7 +77,7 @@ Ask = Callable[..., "Result"]
 
 
 @pytest.fixture(scope="session")
-def ask(chdb_store: "Store") -> Ask:
+def ask(chdb_store: "EmbeddedStore") -> Ask:
     """SQL as users send it. There are 240 calls of October 2026, by turns of the tenants acme and globex; every sixth is unpriced."""
     from tallystick.attribution.user_sql import READER_SETTINGS, run
 

@@ -164,7 +164,7 @@ def _write() -> None:
     page = PAGE.resolve()
     text = page.read_text(encoding="utf-8")
     with TemporaryDirectory() as data, open_store(Path(data)) as store:
-        migrate(store.client(), 0)
+        migrate(store, 0)
         enter(store.client())
 
         def answered(found: re.Match[str]) -> str:

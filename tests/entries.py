@@ -10,6 +10,7 @@ from typing import Any
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
+from elsewhere import Elsewhere
 
 from tallystick.ingest.migrate import migrate
 
@@ -75,7 +76,7 @@ def a_ledger(server: Client, path: Path) -> Iterator[Ledger]:
     """server: a connection that may make databases; path: where its engine lives."""
     server.command("CREATE DATABASE alerting")
     client = clickhouse_connect.get_client(dsn=f"chdb://{path}", database="alerting")
-    migrate(client, 0)
+    migrate(Elsewhere(client), 0)
     try:
         yield Ledger(client)
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.client import Client
+from elsewhere import Elsewhere
 
 from tallystick.attribution.spend import DIMENSIONS, spend
 from tallystick.ingest.migrate import migrate
@@ -21,7 +22,7 @@ def ledger(chdb_client: Client, chdb_path: Path) -> Iterator[Client]:
     """The ledger's table and view with CALLS calls of a day, every tenth unpriced."""
     chdb_client.command("CREATE DATABASE spend_queries")
     client = clickhouse_connect.get_client(dsn=f"chdb://{chdb_path}", database="spend_queries")
-    migrate(client, 0)
+    migrate(Elsewhere(client), 0)
     client.command(f"""
         INSERT INTO ledger (entry, calls, tenant, customer, feature, agent, team, tags, provider, request_model, status,
             usage_source,

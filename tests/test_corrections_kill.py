@@ -35,7 +35,7 @@ die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 rates = [{{"lab-a": (Decimal(usd), Decimal(usd))}} for usd in (1, 3)]
 with open_store(Path(sys.argv[1])) as store:
     client = store.client()
-    if migrate(client, 0):
+    if migrate(store, 0):
         calls = [Call(number, "lab-a", 1000, 1000, None) for number in range({calls})]
         enter(client, "t", [replace(call, cost=call.price(rates[1])) for call in calls])
     corrections = open_corrections(client)

@@ -15,7 +15,7 @@ from otlp import ident, request, span
 from tallystick.attribution.corrections import Corrections
 from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.reprice import NothingToReprice, reprice
-from tallystick.ingest.store import Store
+from tallystick.ingest.store import EmbeddedStore, Store
 from tallystick.ingest.writer import Item, Writer
 from tallystick.server.corrections import Desk, Period, UndoQuestion, VoidQuestion
 
@@ -106,7 +106,7 @@ def test_repricing_while_calls_are_entered_and_voided(chdb_store: Store) -> None
 
 
 @pytest.fixture(autouse=True)
-def _in_its_directory(chdb_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_its_directory(chdb_store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer's engine leaves its cache of schemas where the process works."""
     monkeypatch.chdir(chdb_store.data)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from elsewhere import Elsewhere
 from otlp import request, span
 from server import Server
 
@@ -57,12 +58,12 @@ VALUES ('call', 1, 'acme', 'ok', 'provider', now64(9), unhex('0123456789abcdef01
 
 
 def test_a_fresh_directory_and_every_later_start(client: "Client") -> None:
-    applied = migrate(client, 0)
+    applied = migrate(Elsewhere(client), 0)
     assert [int(name[:4]) for name in applied] == [m.number for m in migrations()]
     before = tables(client)
     assert {"ledger", "prices", "charges", "migrations"} <= before.keys()
     client.command(CALL)
-    assert migrate(client, 0) == []
+    assert migrate(Elsewhere(client), 0) == []
     assert tables(client) == before
     assert scalar(client, "SELECT sum(calls) FROM charges") == 1
     assert scalar(client, "SELECT count() FROM migrations") == len(migrations())
@@ -73,7 +74,7 @@ def test_an_older_directory_is_upgraded(client: "Client", known: int) -> None:
     apply(client, known)
     if known:
         client.command(CALL)
-    assert len(migrate(client, 0)) == len(migrations()) - known
+    assert len(migrate(Elsewhere(client), 0)) == len(migrations()) - known
     if known:
         rows = client.query("SELECT tenant, calls, input_tokens, toString(cost_usd), trace_id FROM charges").result_rows
         assert [list(row) for row in rows] == [["acme", 1, 7, "0.000000000001", "0123456789abcdef0123456789abcdef"]]
@@ -84,16 +85,16 @@ def test_a_start_that_was_killed_in_between(client: "Client") -> None:
     apply(client, len(migrations()))
     client.command(CALL)
     client.command("TRUNCATE TABLE migrations")
-    assert len(migrate(client, 0)) == len(migrations())
+    assert len(migrate(Elsewhere(client), 0)) == len(migrations())
     assert scalar(client, "SELECT sum(calls) FROM charges") == 1
 
 
 def test_a_newer_directory_is_refused_and_left_alone(client: "Client") -> None:
-    migrate(client, 0)
+    migrate(Elsewhere(client), 0)
     client.command("INSERT INTO migrations (number, name) VALUES (9999, 'of_tomorrow')")
     client.command("DROP VIEW charges")
     with pytest.raises(NewerData, match="9999"):
-        migrate(client, 0)
+        migrate(Elsewhere(client), 0)
     assert "charges" not in tables(client)
 
 
@@ -103,21 +104,21 @@ def test_retention_is_set_changed_kept_and_removed(client: "Client", table: str,
         found = re.search(r" TTL (.*?) SETTINGS", tables(client)[table])
         return found[1] if found else ""
 
-    migrate(client, 0)
+    migrate(Elsewhere(client), 0)
     assert ttl() == ""
     for days in (400, 400, 30, 300, 3):
-        migrate(client, days)
+        migrate(Elsewhere(client), days)
         assert ttl() == f"toDateTime({column}) + toIntervalDay({days})"
-    migrate(client, None)
+    migrate(Elsewhere(client), None)
     assert ttl() == f"toDateTime({column}) + toIntervalDay(3)"
-    migrate(client, 0)
+    migrate(Elsewhere(client), 0)
     assert ttl() == ""
     client.command(CALL)
     assert scalar(client, "SELECT count() FROM charges") == 1
 
 
 def test_what_is_older_than_the_retention_is_deleted(client: "Client") -> None:
-    migrate(client, 30)
+    migrate(Elsewhere(client), 30)
     client.command(CALL)
     client.command(CALL.replace("now64(9)", "now64(9) - INTERVAL 31 DAY"))
     client.command("OPTIMIZE TABLE ledger FINAL")

@@ -42,7 +42,7 @@ def _write(page: Path) -> None:
 
     with TemporaryDirectory() as data, open_store(Path(data)) as store:
         client = store.client()
-        migrate(client, 0)
+        migrate(store, 0)
         described = {view: client.query(f"DESCRIBE TABLE {view}").result_rows for view in MEANINGS}
     page.write_text(markdown({view: [(row[0], row[1]) for row in rows] for view, rows in described.items()}), encoding="utf-8")
 

@@ -82,7 +82,7 @@ def real_outputs() -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="tallystick-docs-") as place:
         data, before = Path(place) / "data", Path.cwd()
         with open_store(data) as store:
-            migrate(store.client(), 0)
+            migrate(store, 0)
             writer, encoder = Writer(store.client(), PriceBook()), Encoder()
             bodies = [(len(batch), encoder.request(batch)) for batch in batched(_traffic())]
             for first in range(0, len(bodies), _BATCH):

@@ -104,6 +104,13 @@ TABLE: Final = (
         "1: tables are Replicated ones, made `ON CLUSTER`; the servers need a Keeper.",
     ),
     Setting(
+        "clickhouse_ca",
+        "TALLYSTICK_CLICKHOUSE_CA",
+        Path,
+        None,
+        "PEM file of the authority that signed the servers' certificates, where the system doesn't know it.",
+    ),
+    Setting(
         "kafka",
         "TALLYSTICK_KAFKA",
         str,
@@ -179,6 +186,7 @@ class Settings:
     clickhouse_password: str | None = field(repr=False)
     clickhouse_cluster: str | None
     clickhouse_replicated: int
+    clickhouse_ca: Path | None
     kafka: str | None
     kafka_received: str
     kafka_tenants: str

@@ -6,7 +6,7 @@ from typing import IO, Any
 import click
 
 from tallystick.client import Refused, Unreachable
-from tallystick.ingest.errors import DataDirectoryInUse, KeysDamaged, StoreError
+from tallystick.ingest.errors import StoreError
 from tallystick.settings import BadSetting
 
 _SERVER_PACKAGES = (
@@ -49,12 +49,8 @@ def in_words(error: Exception) -> click.ClickException:
             )
         case Refused():
             shown = Failure(str(error), error.hint)
-        case DataDirectoryInUse():
-            shown = Failure(str(error), "a command or server works in it: wait for it, or name the server with --url")
-        case KeysDamaged():
-            shown = Failure(str(error), error.hint)
         case StoreError():
-            shown = Failure(str(error))
+            shown = Failure(str(error), error.hint)
         case BadSetting():
             shown = click.UsageError(str(error))
         case ImportError(name=str(name)) if name.startswith(_SERVER_PACKAGES):

@@ -65,14 +65,14 @@ class Alerts:
         self._told: frozenset[Problem] = frozenset()
         stamp = _stamp(settings.config)
         file, channels = self._read()
-        self.ledger = Ledger(settings.alerts_url or default_url(store.data))
+        self.ledger = Ledger(settings.alerts_url or default_url(settings.data))
         self._seen = (stamp, self.ledger.definitions.version())
         self._in_force = self._with_made(InForce(file, file, channels, {}))
         self._judged = self._in_force
         self.outbox = Outbox(self.ledger, channels)
         self._evaluator = Evaluator(
             # One process holds a data directory: started again after a crash, it is the same holder, and needn't wait for its own lease.
-            self.ledger, self.ask, self._judged.config, holder=f"{socket.gethostname()}:{store.data}", author=_FILE,
+            self.ledger, self.ask, self._judged.config, holder=f"{socket.gethostname()}:{settings.data}", author=_FILE,
             page=settings.public_url or url, kept=timedelta(days=settings.retention_days) if settings.retention_days else None,
         )  # fmt: skip
         self._evaluator.use(self._judged.config, _authors(self._judged))
@@ -122,7 +122,7 @@ class Alerts:
             # Who sends the text might name any file of this machine.
             self.channel(name, config.model_copy(update={"template": None}))
 
-        folder = self._settings.config.parent if self._settings.config else self._store.data
+        folder = self._settings.config.parent if self._settings.config else self._settings.data
         return load_config(text, os.environ, folder=folder, open_channel=tried)
 
     def ask(self, sql: str, params: Mapping[str, Any], /) -> Sequence[Sequence[Any]]:

@@ -24,9 +24,10 @@ from tallystick.attribution.catalog import Catalog
 from tallystick.attribution.clickhouse_sql import FORMATS, LIMITS, Statement, catalog, described, prepared
 from tallystick.attribution.client_settings import kept, listed
 from tallystick.attribution.user_sql import MAX_QUERY_BYTES, BadQuery, QueryTooExpensive, written
+from tallystick.ingest.cluster import DATABASE
 from tallystick.ingest.errors import StoreError
 from tallystick.ingest.payload import PayloadError
-from tallystick.ingest.store import DATABASE, Store
+from tallystick.ingest.store import Store
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
 from tallystick.server.clickhouse_blocks import UnknownLayout, for_version, no_rows

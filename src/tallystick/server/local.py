@@ -82,7 +82,7 @@ class LocalLedger:
 def open_local(data: Path, retention_days: int | None = None) -> Iterator[LocalLedger]:
     """The directory's ledger, brought to the present schema. Raises DataDirectoryInUse, StoreUnavailable, NewerData."""
     with open_store(data) as store:
-        migrate(store.client(), retention_days)
+        migrate(store, retention_days)
         yield LocalLedger(store)
 
 

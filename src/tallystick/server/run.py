@@ -18,13 +18,14 @@ from tallystick.ingest.keys import KeyStore
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.payload import Limits
 from tallystick.ingest.receiver import Receiver, grpc_server
-from tallystick.ingest.store import open_store
+from tallystick.ingest.store import hold
 from tallystick.ingest.writer import Writer
 from tallystick.server.alerts import Alerts
 from tallystick.server.app import create_app
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk, open_corrections
 from tallystick.server.serving import DRAIN_S, address, listen, log_to_stderr, serve
+from tallystick.server.stores import open_ledger
 from tallystick.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,15 +34,17 @@ log = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted. Raises StoreError, PriceFileError, OSError (a port is taken)."""
     log_to_stderr()
-    if settings.config is not None:
-        # The engine moves into its directory.
-        settings = replace(settings, config=settings.config.absolute())
+    # The engine moves into its directory.
+    settings = replace(settings, data=settings.data.absolute(), config=settings.config and settings.config.absolute())
     prices = load_prices_file(settings.config) if settings.config else UserPrices()
     keys = KeyStore(settings.data, settings.keys)
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(open_store(settings.data))
+        if settings.clickhouse is not None:
+            # The engine isn't there to hold what else lies in the directory.
+            stack.enter_context(hold(settings.data))
+        store = stack.enter_context(contextlib.closing(open_ledger(settings)))
         keys.load()
-        for name in migrate(store.client(), settings.retention_days):
+        for name in migrate(store, settings.retention_days):
             log.info("applied migration %s", name)
         book = PriceBook(prices)
         voiding = threading.Lock()
@@ -61,7 +64,7 @@ def run(settings: Settings) -> None:
             server.start()
             stack.callback(lambda: server.stop(DRAIN_S).wait())
         url = f"http://{address(settings.host, listening.getsockname()[1])}"
-        stack.enter_context(_named(store.data, url))
+        stack.enter_context(_named(settings.data, url))
         alerts = Alerts(store, settings, url)
         alerts.start()
         stack.callback(alerts.stop)
