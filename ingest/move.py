@@ -1,0 +1,154 @@
+"""A ledger from one store into another: in pieces, each of which stands there as a whole or not at all, compared to the last decimal.
+
+What stands at the target says what is left to do: nothing is remembered beside it that could be wrong after a kill. A row is entered where it doesn't
+stand yet, as often as it is there; what the target holds besides is kept.
+"""
+
+import re
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from tallystick.ingest.errors import StoreUnavailable
+from tallystick.ingest.pieces import Piece, Table
+from tallystick.ingest.store import error_name, read_sql, scalar
+from tallystick.schema.dialects import quote
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from tallystick.ingest.turns import Turns
+
+LEDGER: Final = "ledger"
+
+TOKENS: Final = (
+    "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "audio_input", "audio_output", "image_input",
+)  # fmt: skip
+"""Buckets, in the order of Totals.tokens."""
+
+_CHUNK: Final = 1 << 20
+"""Bytes that are read from one engine and sent to the other at once."""
+
+_WHOLE: Final = {
+    # A piece is one part, which stands there or doesn't.
+    "min_insert_block_size_rows": 10_000_000,
+    "min_insert_block_size_bytes": 0,
+    "max_insert_threads": 1,
+    "parallel_distributed_insert_select": 0,
+}
+
+_COUNT: Final = "SELECT count() FROM {{source}} WHERE {{condition}}"
+
+_TAKEN_BACK: Final = "told of in the ledger that was moved here, too"
+
+
+class Entered(NamedTuple):
+    """What became of a piece. rows: that didn't stand there; told_twice: calls in it that the target had been told of by itself."""
+
+    rows: int = 0
+    told_twice: int = 0
+
+
+class Totals(NamedTuple):
+    """Of a month (YYYYMM) and tenant of the ledger, or of another table as a whole ('', ''). hash: of every value of every row, in no order.
+
+    tokens: by TOKENS. Unknown, and what another table doesn't have, is None.
+    """
+
+    entries: int = 0
+    calls: int | None = None
+    tokens: tuple[int | None, ...] = (None,) * len(TOKENS)
+    cost_usd: Decimal | None = None
+    hash: str = ""
+
+
+class Compared(NamedTuple):
+    """Totals of both sides. missing: entries of the source that don't stand at the target."""
+
+    table: str
+    month: str
+    tenant: str
+    source: Totals
+    target: Totals
+    missing: int
+
+    @property
+    def more(self) -> int:
+        """Entries that only the target has."""
+        return self.target.entries - self.source.entries + self.missing
+
+
+class Mover:
+    """Moves pieces over two connections, from one thread.
+
+    Its methods raise StoreUnavailable, which says of which side; what was entered until then isn't doubled by a repetition.
+    """
+
+    def __init__(self, source: "Client", target: "Client", turns: "Turns") -> None:
+        self._source, self._target, self._turns = source, target, turns
+
+    def move(self, piece: Piece) -> Entered:
+        """Enter what doesn't stand there yet."""
+        with self._failing(piece, "at the target"):
+            if self._stands(piece):
+                return Entered()
+            self._stage(piece)
+            with self._turns.take() as turn:
+                return self._enter(piece, turn)
+
+    def missing(self, piece: Piece) -> dict[str, int]:
+        """How many rows of it don't stand at the target, by tenant; of tables other than the ledger under ''."""
+        with self._failing(piece, "at the target"):
+            self._stage(piece)
+            fresh = self._fresh(piece)
+            tenant = "tenant" if piece.table.name == LEDGER else "''"
+            return dict(self._target.query(f"SELECT {tenant} AS _of, count() FROM {fresh} GROUP BY _of").result_rows)  # noqa: S608
+
+    def compare(self, table: Table, pieces: Iterable[Piece]) -> list[Compared]:
+        """Totals of both sides, by month and tenant of the ledger; where they differ, each row of the pieces there is looked for."""
+        with self._failing(Piece(table, table.kept, 0), "at the target"):
+            there = _totals(self._target, table)
+        with self._failing(Piece(table, table.kept, 0), "of the directory"):
+            here = _totals(self._source, table)
+        differing = {month for (month, tenant), totals in here.items() if there.get((month, tenant)) != totals}
+        missing: dict[tuple[str, str], int] = {}
+        for piece in pieces:
+            # A piece of the ledger lies in one month: that is its partition.
+            month = piece.partition.strip("()") if table.name == LEDGER else ""
+            if month in differing:
+                for tenant, rows in self.missing(piece).items():
+                    missing[month, tenant] = missing.get((month, tenant), 0) + rows
+        return [
+            Compared(table.name, *place, here.get(place, Totals()), there.get(place, Totals()), missing.get(place, 0))
+            for place in sorted(here.keys() | there.keys())
+        ]
+
+    def _stands(self, piece: Piece) -> bool:
+        """Whether exactly these rows stand there."""
+        count = _filled(_COUNT, piece)
+        standing = scalar(self._target, count)
+        if not standing or self._read(count) != [(standing,)]:
+            return False
+        digest = _filled(read_sql("move_digest"), piece)
+        return self._read(digest) == list(self._target.query(digest).result_rows)
+
+    def _stage(self, piece: Piece) -> None:
+        """The piece into a table of the target's session."""
+        columns = ", ".join(f"`{name}` {type_}" for name, type_ in piece.table.columns.items())
+        # A session that was lost has lost its tables.
+        self._target.command(f"CREATE OR REPLACE TEMPORARY TABLE moving ({columns}) ENGINE = Memory")
+        stream = self._stream(_filled("SELECT {{columns}} FROM {{source}} WHERE {{condition}}", piece), piece)
+        self._target.raw_insert("moving", list(piece.table.columns), stream, fmt="Native")
+
+    def _stream(self, query: str, piece: Piece) -> Generator[bytes, None, None]:
+        with self._failing(piece, "of the directory"), self._source.raw_stream(query, fmt="Native") as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+
+    def _filled(sql: str, piece: Piece, **more: str) -> str:
+    table = piece.table
+    parts = {"columns": table.listed, "row": table.row, "source": table.source, "condition": piece.condition, **more}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], sql)

@@ -1,0 +1,91 @@
+"""`tallystick migrate --to`: a directory's ledger into a server's, and what came of it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tallystick.ingest.move import LEDGER, Compared, Mover
+from tallystick.ingest.pieces import Piece, Table, pieces, tables
+from tallystick.ingest.store import read_sql, scalar
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+
+_TELL_EVERY_S: Final = 2
+
+
+class Progress(NamedTuple):
+    """Rows that were looked at, of how many, in how many seconds."""
+
+    rows: int
+    of: int
+    seconds: float
+
+    def __str__(self) -> str:
+        rate = self.rows / max(self.seconds, 0.001)
+        left = (self.of - self.rows) / max(rate, 1)
+        return f"{self.rows:,} of {self.of:,} rows, {rate:,.0f} a second, {left:,.0f} s left"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a directory holds, cut in pieces. left: entries that are as good as deleted for their age, and stay. damaged: parts that can't be read."""
+
+    pieces: Mapping[Table, Sequence[Piece]]
+    left: int
+    damaged: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(piece.rows for cut in self.pieces.values() for piece in cut)
+
+
+@dataclass
+class Entered:
+    """What became of a plan. rows: that didn't stand at the target; told_twice: calls that it had been told of by a sender, too."""
+
+    rows: int = 0
+    told_twice: int = 0
+
+
+def plan(source: "Client", target: "Client | None", now: datetime) -> Plan:
+    """Raises ClickHouseError. target: whose limits of age count, too."""
+    found = tables(source, target, now)
+    ledger = next(table for table in found if table.name == LEDGER)
+    # What entries speak of stands before they do: prices, and runs of corrections.
+    found.sort(key=lambda table: table.name == LEDGER)
+    return Plan(
+        {table: list(pieces(source, table)) for table in found},
+        scalar(source, f"SELECT count() FROM {LEDGER} WHERE NOT ({ledger.kept})"),  # noqa: S608
+        tuple(f"{table} {part} ({reason})" for table, part, reason in source.query(read_sql("move_damaged")).result_rows),
+    )
+
+
+def enter(mover: Mover, planned: Plan, tell: Callable[[Progress], None]) -> Entered:
+    """Move what isn't there yet. Raises StoreUnavailable: what was entered until then stands, and a repetition goes on from there."""
+    entered = Entered()
+    for piece in _told(planned, tell):
+        came = mover.move(piece)
+        entered.rows += came.rows
+        entered.told_twice += came.told_twice
+    return entered
+
+
+def compare(mover: Mover, planned: Plan) -> list[Compared]:
+    """All of both sides. Raises StoreUnavailable."""
+    return [one for table, cut in planned.pieces.items() for one in mover.compare(table, cut)]
+
+
+def _told(planned: Plan, tell: Callable[[Progress], None]) -> Iterator[Piece]:
+    began = last = time.monotonic()
+    rows = 0
+    for piece in (piece for cut in planned.pieces.values() for piece in cut):
+        yield piece
+        rows += piece.rows
+        now = time.monotonic()
+        if now - last >= _TELL_EVERY_S:
+            tell(Progress(rows, planned.rows, now - began))
+            last = now
