@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from tallystick.ingest.committer import Committer, Full
+from tallystick.ingest.committer import Full
 from tallystick.ingest.errors import PoisonBatch, StoreError
 from tallystick.ingest.payload import JSON, PROTOBUF, Limits, Payload, PayloadError, check_protobuf, decode
 from tallystick.ingest.writer import Item, Outcome
@@ -44,13 +44,22 @@ class Authenticate(Protocol):
     def __call__(self, authorization: str | None) -> Sender: ...
 
 
-class Receiver:
-    """Checks requests and hands them to the committer. clock: nanoseconds since 1970."""
+class Sink(Protocol):
+    """Where accepted requests go: into the ledger, or to Kafka."""
 
-    def __init__(
-        self, committer: Committer, authenticate: Authenticate, limits: Limits, clock: Callable[[], int] = time.time_ns
-    ) -> None:
-        self._committer, self._authenticate, self._limits, self._clock = committer, authenticate, limits, clock
+    def submit(self, item: Item) -> "futures.Future[Outcome]":
+        """The outcome comes once the item can't be lost any more; StoreUnavailable if it could be, PoisonBatch if it never can be stored.
+
+        Raises Full.
+        """
+        ...
+
+
+class Receiver:
+    """Checks requests and hands them on. clock: nanoseconds since 1970."""
+
+    def __init__(self, sink: Sink, authenticate: Authenticate, limits: Limits, clock: Callable[[], int] = time.time_ns) -> None:
+        self._sink, self._authenticate, self._limits, self._clock = sink, authenticate, limits, clock
         self._arriving = 0
         self.refused: Counter[str] = Counter()
         """Requests that were refused whole, by error code."""
@@ -59,7 +68,7 @@ class Receiver:
         """Queue a payload; None where nothing is left of it. Raises Full."""
         if not payload.spans:
             return None
-        return self._committer.submit(
+        return self._sink.submit(
             Item(payload.data, payload.spans, sender.tenant, self._clock(), sender.operator, accounts=payload.accounts)
         )
 

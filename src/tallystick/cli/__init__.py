@@ -11,6 +11,7 @@ from tallystick.cli.failure import in_words
 
 COMMANDS = (
     "up",
+    "receiver",
     "demo",
     "replay",
     "costs",

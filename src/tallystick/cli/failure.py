@@ -53,6 +53,8 @@ def in_words(error: Exception) -> click.ClickException:
             shown = Failure(str(error), error.hint)
         case BadSetting():
             shown = click.UsageError(str(error))
+        case ImportError(name=str(name)) if name.startswith(("kafka", "lz4")):
+            shown = Failure(f"this command needs Kafka's packages ({name} is missing)", "pip install 'tallystick[server,kafka]'")
         case ImportError(name=str(name)) if name.startswith(_SERVER_PACKAGES):
             shown = Failure(f"this command needs the server's packages ({name} is missing)", "pip install 'tallystick[server]'")
         case OSError(strerror=str(reason), filename=str() | Path() as place):

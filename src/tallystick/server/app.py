@@ -6,19 +6,13 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
-from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tallystick.alerts.database import LedgerError
 from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.user_sql import BadQuery
 from tallystick.ingest.committer import Committer
-from tallystick.ingest.errors import StoreError
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
@@ -41,6 +35,7 @@ from tallystick.server import (
 )
 from tallystick.server.alerts import Alerts
 from tallystick.server.allocations import AllocationDesk, base_ask
+from tallystick.server.answers import Guard, answer_errors, error_body
 from tallystick.server.api_doc import describe
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
@@ -90,11 +85,6 @@ class UnknownPrice(PayloadError):
             "No charge that you may see has this price id.",
             "`SELECT DISTINCT price_id FROM charges` lists them.",
         )
-
-
-def error_body(code: str, message: str, hint: str) -> dict[str, dict[str, str]]:
-    """What every error answers: a word for programs, a sentence, and what to do."""
-    return {"error": {"code": code, "message": message, "hint": hint}}
 
 
 def create_app(
@@ -188,38 +178,8 @@ def _page() -> HTMLResponse:
     return HTMLResponse(text, headers=_PAGE_HEADERS)
 
 
-class Guard:
-    """Turns away what a page elsewhere or a proxy sends in somebody's name. Plain ASGI: bodies pass through untouched.
-
-    But for `/`, where a key may be what ClickHouse calls a password: that route looks for itself.
-    """
-
-    def __init__(self, app: ASGIApp, door: Door) -> None:
-        self._app, self._door = app, door
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/" and self._door.suspicious(Headers(scope=scope)):
-            body = error_body(
-                "forbidden", "A forwarded request, or one for another host, needs a key.", "Send `Authorization: Bearer KEY`."
-            )
-            await JSONResponse(body, 403)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
 def _answer_errors(app: FastAPI) -> None:
-    @app.exception_handler(PayloadError)
-    async def payload(request: Request, error: PayloadError) -> JSONResponse:
-        return JSONResponse(error_body(error.code, error.message, error.hint), error.status)
-
-    @app.exception_handler(StoreError)
-    async def unavailable(request: Request, error: StoreError) -> JSONResponse:
-        body = error_body(
-            "unavailable",
-            "Nothing can be stored now.",
-            "Nothing of the request was kept; send it again after Retry-After seconds.",
-        )
-        return JSONResponse(body, 503, {"Retry-After": str(RETRY_AFTER_S)})
+    answer_errors(app)
 
     @app.exception_handler(LedgerError)
     async def alert_ledger(request: Request, error: LedgerError) -> JSONResponse:
@@ -229,22 +189,3 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(BadQuery)
     async def query(request: Request, error: BadQuery) -> JSONResponse:
         return JSONResponse(error_body(error.code, error.message, error.hint), 400)
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=499)
-
-    @app.exception_handler(RequestValidationError)
-    async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return JSONResponse(error_body("bad_request", f"{where}: {first['msg']}", "See /docs for what is expected."), 422)
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        code = {403: "forbidden", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return JSONResponse(error_body(code, str(error.detail), "See /docs for what there is."), error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(error_body("internal", "Something went wrong.", "The server's log says what."), 500)
