@@ -23,12 +23,19 @@ def variables() -> dict[str, tuple[str, str]]:
 
 def composed(environ: Mapping[str, str]) -> dict[str, Any]:
     """The file with its variables from `environ`. Raises KeyError where one that must be given isn't."""
-    return _filled(yaml.safe_load(FILE.read_text(encoding="utf-8")), environ)
+    found: dict[str, Any] = _filled(yaml.safe_load(FILE.read_text(encoding="utf-8")), environ)
+    return found
 
 
 def tallystick_services(file: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Those that run our image."""
     return {name: service for name, service in file["services"].items() if service["image"].startswith("tallystick:")}
+
+
+def figures() -> dict[str, int]:
+    """Services that Prometheus asks → the port at which it asks them."""
+    (job,) = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    return {name: asked["port"] for asked in job["dns_sd_configs"] for name in asked["names"]}
 
 
 def made_env(target: Path) -> dict[str, str]:

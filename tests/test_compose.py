@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 import yaml
-from composed import FILE, ROOT, compose, composed, made_env, tallystick_services, variables
+from composed import FILE, ROOT, compose, composed, figures, made_env, tallystick_services, variables
 from packaging.requirements import Requirement
 from server import free_port
 
 from tallystick.collectors.settings import VARIABLES
 from tallystick.server.serving import DRAIN_S
-from tallystick.settings import TABLE, setting
+from tallystick.settings import TABLE
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -204,13 +204,11 @@ def test_the_configuration_is_a_valid_one() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_prometheus_asks_services_on_the_port_of_their_health(services: dict[str, Any]) -> None:
-    file = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
-    (job,) = file["scrape_configs"]
-    (asked,) = job["dns_sd_configs"]
-    on_metrics = {name for name, service in services.items() if "metrics" in service["networks"]}
-    assert set(asked["names"]) == on_metrics - {"prometheus"}
-    assert asked["port"] == setting("health_port").default
+def test_prometheus_asks_every_role_where_its_health_is_asked(services: dict[str, Any]) -> None:
+    on_metrics = {name for name, service in services.items() if "metrics" in service["networks"]} - {"prometheus"}
+    assert figures() == {
+        name: int(re.findall(r":(\d+)/readyz", services[name]["healthcheck"]["test"][2])[0]) for name in on_metrics
+    }
 
 
 @pytest.mark.skipif(not shutil.which("haproxy"), reason="HAProxy isn't here")
