@@ -42,6 +42,9 @@ _WHOLE: Final = {
 
 _COUNT: Final = "SELECT count() FROM {{source}} WHERE {{condition}}"
 
+_SIGNED: Final = ("calls", "cost_usd", "reported_cost_usd")
+"""Columns that a void has with the opposite sign, beside tokens."""
+
 _TAKEN_BACK: Final = "told of in the ledger that was moved here, too"
 
 
@@ -92,7 +95,7 @@ class Mover:
 
     def move(self, piece: Piece) -> Entered:
         """Enter what doesn't stand there yet."""
-        with self._failing(piece, "at the target"):
+        with self._failing("at the target"):
             if self._stands(piece):
                 return Entered()
             self._stage(piece)
@@ -101,7 +104,7 @@ class Mover:
 
     def missing(self, piece: Piece) -> dict[str, int]:
         """How many rows of it don't stand at the target, by tenant; of tables other than the ledger under ''."""
-        with self._failing(piece, "at the target"):
+        with self._failing("at the target"):
             self._stage(piece)
             fresh = self._fresh(piece)
             tenant = "tenant" if piece.table.name == LEDGER else "''"
@@ -109,9 +112,9 @@ class Mover:
 
     def compare(self, table: Table, pieces: Iterable[Piece]) -> list[Compared]:
         """Totals of both sides, by month and tenant of the ledger; where they differ, each row of the pieces there is looked for."""
-        with self._failing(Piece(table, table.kept, 0), "at the target"):
+        with self._failing("at the target"):
             there = _totals(self._target, table)
-        with self._failing(Piece(table, table.kept, 0), "of the directory"):
+        with self._failing("of the directory"):
             here = _totals(self._source, table)
         differing = {month for (month, tenant), totals in here.items() if there.get((month, tenant)) != totals}
         missing: dict[tuple[str, str], int] = {}
@@ -140,15 +143,83 @@ class Mover:
         columns = ", ".join(f"`{name}` {type_}" for name, type_ in piece.table.columns.items())
         # A session that was lost has lost its tables.
         self._target.command(f"CREATE OR REPLACE TEMPORARY TABLE moving ({columns}) ENGINE = Memory")
-        stream = self._stream(_filled("SELECT {{columns}} FROM {{source}} WHERE {{condition}}", piece), piece)
+        stream = self._stream(_filled("SELECT {{columns}} FROM {{source}} WHERE {{condition}}", piece))
         self._target.raw_insert("moving", list(piece.table.columns), stream, fmt="Native")
 
-    def _stream(self, query: str, piece: Piece) -> Generator[bytes, None, None]:
-        with self._failing(piece, "of the directory"), self._source.raw_stream(query, fmt="Native") as stream:
+    def _stream(self, query: str) -> Generator[bytes, None, None]:
+        with self._failing("of the directory"), self._source.raw_stream(query, fmt="Native") as stream:
             while chunk := stream.read(_CHUNK):
                 yield chunk
 
-    def _filled(sql: str, piece: Piece, **more: str) -> str:
+    def _fresh(self, piece: Piece) -> str:
+        """The table of the target's session that holds what of the piece doesn't stand there yet."""
+        measure = f"max({piece.table.version})" if piece.table.version else "count()"
+        self._make("standing", piece, measure=measure)
+        if not scalar(self._target, "SELECT count() FROM standing"):
+            return "moving"
+        newer = f"m.{piece.table.version} > s._standing" if piece.table.version else "m._copy > s._standing"
+        self._make("fresh", piece, newer=newer, named=", ".join(f"m.`{name}` AS `{name}`" for name in piece.table.columns))
+        return "fresh"
+
+    def _enter(self, piece: Piece, turn: str) -> Entered:
+        fresh, told_twice, more = self._fresh(piece), 0, ""
+        rows = scalar(self._target, f"SELECT count() FROM {fresh}")  # noqa: S608
+        if rows and fresh != "moving" and piece.table.name == LEDGER:
+            self._make("told_twice", piece)
+            told_twice = scalar(self._target, "SELECT count() FROM told_twice")
+        if told_twice:
+            opposites = ", ".join(map(_opposite, piece.table.columns))
+            more = _filled(read_sql("move_enter_twice"), piece, opposites=opposites, turn=turn)
+        if rows:
+            listed = piece.table.listed
+            into = f"INSERT INTO {piece.table.name} ({listed}) SELECT {listed} FROM {fresh} WHERE {turn}"  # noqa: S608
+            self._target.command(f"{into}\n{more}", settings=_WHOLE)
+        return Entered(rows, told_twice)
+
+    def _make(self, name: str, piece: Piece, **parts: str) -> None:
+        """A table of the target's session."""
+        self._target.command(f"DROP TEMPORARY TABLE IF EXISTS {name}")
+        self._target.command(_filled(read_sql(f"move_{name}"), piece, **parts))
+
+    def _read(self, query: str) -> list[Any]:
+        with self._failing("of the directory"):
+            return list(self._source.query(query).result_rows)
+
+    @contextmanager
+    def _failing(self, side: str) -> Iterator[None]:
+        try:
+            yield
+        except ClickHouseError as error:
+            raise StoreUnavailable(f"{side}: {error_name(error)}") from error
+
+
+def _totals(client: "Client", table: Table) -> dict[tuple[str, str], Totals]:
+    """By month and tenant."""
+    piece = Piece(table, table.kept, 0)
+    if table.name != LEDGER:
+        ((entries, *hashes),) = client.query(_filled(read_sql("move_digest"), piece)).result_rows
+        return {("", ""): Totals(entries, hash=_hex(hashes))}
+    rows = client.query(_filled(read_sql("move_totals"), piece)).result_rows
+    return {
+        (month, tenant): Totals(entries, calls, tuple(tokens), cost_usd, _hex((city, xxh)))
+        for month, tenant, entries, calls, *tokens, cost_usd, city, xxh in rows
+    }
+
+
+def _hex(hashes: Iterable[int]) -> str:
+    return "".join(f"{value:016x}" for value in hashes)
+
+
+def _opposite(column: str) -> str:
+    """Of an entry's column, what takes the entry back."""
+    if column == "entry":
+        return "CAST('void', toTypeName(entry))"
+    if column == "reason":
+        return quote(_TAKEN_BACK)
+    return f"-{column}" if column in _SIGNED or column.endswith("_tokens") else f"`{column}`"
+
+
+def _filled(sql: str, piece: Piece, **more: str) -> str:
     table = piece.table
     parts = {"columns": table.listed, "row": table.row, "source": table.source, "condition": piece.condition, **more}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], sql)
