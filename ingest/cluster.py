@@ -24,8 +24,8 @@ SHARDED_BY: Final[Mapping[str, str]] = {
 }
 """Tables of a cluster that are Distributed, and by what."""
 
-OF_ONE_HOST: Final = frozenset({"migrations", "turns"})
-"""Tables that each host has for itself: what it was brought to, and who may write, of which only the host that all are written through is asked."""
+OF_ONE_HOST: Final = frozenset({"migrations", "turns", "instrumentations"})
+"""Tables that each host has for itself: what it was brought to; and what writers tell each other, of which only the host that all write through is asked."""
 
 
 class Kind(StrEnum):

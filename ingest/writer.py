@@ -2,10 +2,7 @@
 
 import contextlib
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -14,31 +11,16 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from tallystick.ingest.accounts import Account
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
 from tallystick.ingest.flows import Origin
-from tallystick.ingest.migrate import statements
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
 from tallystick.ingest.store import error_name, read_sql, scalar
+from tallystick.ingest.turns import LocalTurns, Turns
+from tallystick.ingest.work import WorkTables, insert_rows
 from tallystick.schema.dialects import quote
-from tallystick.schema.envelope import COLUMNS, batch, envelope
+from tallystick.schema.envelope import batch, envelope
 from tallystick.schema.models import Seen
-from tallystick.schema.normalise import normalise_sql
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
-
-_SESSION: Final = {
-    # Analysing the statements costs more than running them on a small batch; these searches find nothing in them.
-    "optimize_and_compare_chain": 0,
-    "optimize_extract_common_expressions": 0,
-    "optimize_min_equality_disjunction_chain_length": 1000,
-    "compile_expressions": 0,
-    # A batch goes in as one part for each month, or not at all.
-    "min_insert_block_size_rows": 10_000_000,
-    "min_insert_block_size_bytes": 0,
-    "max_insert_block_size": 10_000_000,
-    "max_partitions_per_insert_block": 0,
-    # Twice what a full batch takes. A payload of countless tiny things takes more, and is found and rejected.
-    "max_memory_usage": 450 << 20,
-}
 
 _UNREADABLE: Final = (
     "MEMORY_LIMIT_EXCEEDED",
@@ -50,7 +32,7 @@ _UNREADABLE: Final = (
     "UNKNOWN_PROTOBUF_FORMAT",
 )
 
-_STAGE: Final = """INSERT INTO work.staged SELECT * FROM work.normalised
+_STAGE: Final = """INSERT INTO staged SELECT * FROM normalised
 SETTINGS query_plan_enable_optimizations = 0, max_threads = 1, min_insert_block_size_rows = 1"""
 """One thread, block by block as they were decoded: their order and what they take of memory stay as they are."""
 
@@ -76,8 +58,6 @@ _INHERITED: Final = (
     "service_tier",
 )
 """What a call has from a span that told of it, too, and lost: in the order of `Verdict.heirs`."""
-
-_WORK_TABLES: Final = ("otlp_in", "staged", "mixed", "near", "rivals", "lost", "heirs")
 
 
 @dataclass(frozen=True)
@@ -128,33 +108,22 @@ class Prices(Protocol):
 
 
 class Writer:
-    """Writes batches through one connection, from one thread.
+    """Writes batches through one connection, from one thread. Others may write to the same ledger at the same time: turns are taken with them."""
 
-    voiding: is held while calls are voided, so that nothing else corrects them at that moment.
-    """
-
-    def __init__(self, client: "Client", prices: Prices, voiding: AbstractContextManager[object] | None = None) -> None:
+    def __init__(self, client: "Client", prices: Prices, turns: Turns | None = None) -> None:
         self._client = client
         self._prices = prices
-        self._voiding = contextlib.nullcontext() if voiding is None else voiding
+        self._turns = LocalTurns() if turns is None else turns
         self._priced: set[Seen] = set()
-        for name, value in _SESSION.items():
-            client.command(f"SET {name} = {value}")
-        script = read_sql("work")
-        for name, text in {
-            "envelopes": COLUMNS,
-            "normalise": normalise_sql("work.otlp_in"),
-            "near": read_sql("near").replace("{{processes}}", "").replace("{{tenants}}", "''"),
-            "rivals": read_sql("rivals"),
-        }.items():
-            script = script.replace("{{" + name + "}}", text)
-        for statement in statements(script):
-            client.command(statement)
-        self._scopes = Scopes(client.query(read_sql("scopes")).result_rows)
+        self._work = WorkTables(client)
+        self._work.ready()
+        self._scopes = Scopes([] if self._turns.shared else client.query(read_sql("scopes")).result_rows)
         self._sql = {
             name: read_sql(name)
-            for name in ("survey", "near", "repeats", "rivals", "suspects", "enter", "void", "cost", "cost_join")
-        }
+            for name in (
+                "survey", "told_scopes", "near", "repeats", "rivals", "suspects", "enter", "void", "cost", "cost_join",
+            )
+        }  # fmt: skip
         self._decode = {
             "format_schema_source": "string",
             "format_schema": files("tallystick.schema").joinpath("otlp.proto").read_text(encoding="utf-8"),
@@ -168,8 +137,15 @@ class Writer:
     def write(self, items: Sequence[Item]) -> Written:
         """Enter a batch; on return it is on disk. Raises PoisonBatch or StoreUnavailable; what was entered until then isn't doubled by a repetition."""
         try:
-            return self._write(items)
-        except ClickHouseError as error:
+            written = self._write(items)
+            self._work.rest()
+            return written
+        except BaseException as error:
+            self._work.distrust()
+            if isinstance(error, OSError):
+                raise StoreUnavailable(error.strerror or type(error).__name__) from error
+            if not isinstance(error, ClickHouseError):
+                raise
             # The embedded engine puts what a failed statement left behind in front of the next answer of its connection.
             with contextlib.suppress(ClickHouseError):
                 self._client.command("SELECT 1")
@@ -177,16 +153,14 @@ class Writer:
             if any(part in name for part in _UNREADABLE):
                 raise PoisonBatch(name) from error
             raise StoreUnavailable(name) from error
-        except OSError as error:
-            raise StoreUnavailable(error.strerror or type(error).__name__) from error
 
     def _write(self, items: Sequence[Item]) -> Written:
-        for table in _WORK_TABLES:
-            self._client.command(f"TRUNCATE TABLE work.{table}")
+        self._work.ready()
         self._stage(items)
         survey = self._client.query(self._sql["survey"]).result_rows
         outcomes = [Outcome() for _ in items]
         seen: set[Seen] = set()
+        told: set[tuple[str, str, str]] = set()
         for number, problem, tenant, process, scope, provider, request_model, response_model, service_tier, spans in survey:
             if problem:
                 rejected = outcomes[number].rejected
@@ -194,28 +168,45 @@ class Writer:
             else:
                 outcomes[number].calls += spans
                 seen.add(Seen(provider, request_model, response_model, service_tier))
-                self._scopes.note(tenant, process, scope)
+                told.add((tenant, process, scope))
         calls = sum(outcome.calls for outcome in outcomes)
         if not calls:
             return Written(outcomes, 0, 0, 0)
         self._price(seen)
-        mixed = self._scopes.mixed({(row[2], row[3]) for row in survey})
-        self._find_near({row[2] for row in survey}, mixed)
-        verdict, entered = Verdict(), calls
-        repeats = bool(mixed) or bool(scalar(self._client, self._sql["repeats"]))
-        if repeats:
-            self._client.command(f"INSERT INTO work.rivals {self._sql['rivals']}")
-            new = int(scalar(self._client, "SELECT count() FROM work.rivals WHERE NOT stored"))
-            verdict = judge(rival(row) for row in self._client.query(self._sql["suspects"]).result_rows)
-            entered = new - sum(not stored for stored in verdict.lost.values())
-        if entered or verdict.lost:
-            self._enter(verdict, repeats=repeats)
-        return Written(outcomes, entered, sum(verdict.lost.values()), calls - entered)
+        # To look and to enter what follows from it is one step to all other writers. Until here nothing depended on them.
+        with self._turns.take() as ours:
+            verdict, new, repeats = self._look({row[2] for row in survey}, told, calls)
+            if new or verdict.lost:
+                self._enter(verdict, ours, repeats=repeats)
+        return Written(outcomes, new, sum(verdict.lost.values()), calls - new)
+
+    def _look(self, tenants: set[str], told: set[tuple[str, str, str]], calls: int) -> tuple[Verdict, int, bool]:
+        """Which spans of the batch tell of a call that stands already or is told of better; how many are new calls; whether any two needed comparing."""
+        for row in told | self._share(told):
+            self._scopes.note(*row)
+        mixed = self._scopes.mixed({row[:2] for row in told})
+        self._find_near(tenants, mixed)
+        if not mixed and not scalar(self._client, self._sql["repeats"]):
+            return Verdict(), calls, False
+        self._work.fill("rivals", self._sql["rivals"])
+        new = int(scalar(self._client, "SELECT count() FROM rivals WHERE NOT stored"))
+        verdict = judge(rival(row) for row in self._client.query(self._sql["suspects"]).result_rows)
+        return verdict, new - sum(not stored for stored in verdict.lost.values()), True
+
+    def _share(self, told: set[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+        """Tell other writers which instrumentations meter the batch's processes; what they told of these."""
+        if not self._turns.shared:
+            return set()
+        rows = self._client.query(self._sql["told_scopes"]).result_rows
+        new = told - {tuple(row[:3]) for row in rows if not row[3]}
+        if new:
+            insert_rows(self._client, "instrumentations", sorted(new), ("tenant", "process", "instrumentation"))
+        return {tuple(row[:3]) for row in rows}
 
     def _stage(self, items: Sequence[Item]) -> None:
-        self._client.raw_insert("work.otlp_in", ["envelopes"], _stream(items), fmt="Protobuf", settings=self._decode)
+        self._client.raw_insert("otlp_in", ["envelopes"], _stream(items), fmt="Protobuf", settings=self._decode)
         self._client.command(_STAGE)
-        self._client.command("TRUNCATE TABLE work.otlp_in")
+        self._client.command("TRUNCATE TABLE otlp_in")
 
     def _price(self, seen: set[Seen]) -> None:
         """Give prices to models that are seen for the first time."""
@@ -225,36 +216,37 @@ class Writer:
             self._priced.clear()
         rows = self._prices.rows(new) if new else []
         if rows:
-            self._insert("prices", rows)
+            insert_rows(self._client, "prices", rows)
         self._priced.update(new)
-
-    def _insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
-        # As text: the client's own insert loads numpy and pandas, a second and 100 MB of them.
-        self._client.raw_insert(table, None, b"".join(tab_separated(row) for row in rows), fmt="TabSeparated")
 
     def _find_near(self, tenants: set[str], mixed: set[tuple[str, str]]) -> None:
         if mixed:
-            self._insert("work.mixed", sorted(mixed))
-        condition = "OR (tenant, process) IN (SELECT tenant, process FROM work.mixed)" if mixed else ""
+            self._work.insert("mixed", sorted(mixed))
+        condition = "OR (tenant, process) IN (SELECT tenant, process FROM mixed)" if mixed else ""
         sql = self._sql["near"].replace("{{processes}}", condition).replace("{{tenants}}", ", ".join(map(quote, sorted(tenants))))
-        self._client.command(f"INSERT INTO work.near {sql}")
+        self._work.fill("near", sql)
 
-    def _enter(self, verdict: Verdict, *, repeats: bool) -> None:
+    def _enter(self, verdict: Verdict, ours: str, *, repeats: bool) -> None:
         # Where every trace is new and there once, so is every span.
-        unseen = "(tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'call')"
+        unseen = "(tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM near WHERE entry = 'call')"
         unseen, once = (unseen, "LIMIT 1 BY tenant, trace_id, span_id") if repeats else ("1", "")
         columns, heirs = "*", ""
         join = self._sql["cost_join"].replace("{book:String}", quote(self._prices.id))
         if verdict.lost:
-            self._insert("work.lost", [(*identity, stored) for identity, stored in verdict.lost.items()])
-            unseen += " AND (tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.lost)"
+            self._work.insert("lost", [(*identity, stored) for identity, stored in verdict.lost.items()])
+            unseen += " AND (tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM lost)"
         if verdict.heirs:
-            self._insert("work.heirs", [(*identity, *heir.who, *heir.what) for identity, heir in verdict.heirs.items()])
+            self._work.insert("heirs", [(*identity, *heir.who, *heir.what) for identity, heir in verdict.heirs.items()])
             inherited = ", ".join(f"if(h.span_id = staged.span_id, h.{name}, staged.{name}) AS {name}" for name in _INHERITED)
             columns = f"staged.* REPLACE ({inherited})"
-            heirs = "LEFT JOIN work.heirs AS h ON staged.tenant = h.tenant AND staged.trace_id = h.trace_id AND staged.span_id = h.span_id"
+            heirs = (
+                "LEFT JOIN heirs AS h ON staged.tenant = h.tenant AND staged.trace_id = h.trace_id AND staged.span_id = h.span_id"
+            )
         sql = self._sql["enter"]
+        if any(verdict.lost.values()):
+            sql = f"{sql}\n{self._sql['void']}"
         for name, text in {
+            "turn": ours,
             "columns": columns,
             "heirs": heirs,
             "cost": self._sql["cost"],
@@ -263,11 +255,7 @@ class Writer:
             "join": join,
         }.items():
             sql = sql.replace("{{" + name + "}}", text)
-        if any(verdict.lost.values()):
-            with self._voiding:
-                self._client.command(f"{sql}\n{self._sql['void']}")
-        else:
-            self._client.command(sql)
+        self._client.command(sql)
 
 
 class Scopes:
@@ -304,38 +292,6 @@ def _stream(items: Sequence[Item]) -> Generator[bytes, None, None]:
         if spans >= _BLOCK_SPANS or number == len(items) - 1:
             yield from batch(envelopes)
             envelopes, spans = [], 0
-
-
-def tab_separated(row: Sequence[Any]) -> bytes:
-    """A row in ClickHouse's TabSeparated format."""
-    return b"\t".join(_field(value) for value in row) + b"\n"
-
-
-def _field(value: Any) -> bytes:
-    match value:
-        case bytes():
-            return b"".join(b"\\x%02X" % byte for byte in value)
-        case str():
-            return (
-                value.encode()
-                .replace(b"\\", b"\\\\")
-                .replace(b"\t", b"\\t")
-                .replace(b"\n", b"\\n")
-                .replace(b"\r", b"\\r")
-                .replace(b"\0", b"\\0")
-            )
-        case tuple():
-            return b"[" + b",".join(_element(item) for item in value) + b"]"
-        case datetime():
-            return value.strftime("%Y-%m-%d %H:%M:%S.%f").encode()
-        case _:
-            return str(int(value)).encode()
-
-
-def _element(item: Any) -> bytes:
-    if isinstance(item, str):
-        return b"'" + _field(item).replace(b"'", b"\\'") + b"'"
-    return format(item, "f").encode() if isinstance(item, Decimal) else str(int(item)).encode()
 
 
 def rival(row: Sequence[Any]) -> Rival:

@@ -16,6 +16,7 @@ from tallystick.attribution.corrections import Corrections
 from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.reprice import NothingToReprice, reprice
 from tallystick.ingest.store import EmbeddedStore, Store
+from tallystick.ingest.turns import LocalTurns
 from tallystick.ingest.writer import Item, Writer
 from tallystick.server.corrections import Desk, Period, UndoQuestion, VoidQuestion
 
@@ -77,7 +78,7 @@ def test_repricing_while_calls_are_entered_and_voided(chdb_store: Store) -> None
 
     def write() -> None:
         try:
-            writer = Writer(chdb_store.client(), book(DEAR), voiding)
+            writer = Writer(chdb_store.client(), book(DEAR), LocalTurns(voiding))
             voided.extend(writer.write([one]).voided for one in batches(tenant))
         except BaseException as error:
             failures.append(error)

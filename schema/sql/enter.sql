@@ -14,8 +14,8 @@ SELECT
     s.scope, s.layer, s.is_log, now64(3) AS entered_at, '' AS reason
 FROM
 (
-    SELECT {{columns}} FROM work.staged AS staged {{heirs}}
-    WHERE problem = '' AND {{unseen}}
+    SELECT {{columns}} FROM staged AS staged {{heirs}}
+    WHERE problem = '' AND {{turn}} AND {{unseen}}
     {{once}}
 ) AS s
 {{join}}

@@ -9,10 +9,10 @@ FROM ledger
 PREWHERE tenant IN ({{tenants}})
     AND toStartOfMinute(started_at) IN
     (
-        SELECT arrayJoin(arrayMap(i -> addMinutes(toStartOfMinute(started_at), i), [-2, -1, 0, 1, 2])) FROM work.staged WHERE problem = ''
+        SELECT arrayJoin(arrayMap(i -> addMinutes(toStartOfMinute(started_at), i), [-2, -1, 0, 1, 2])) FROM staged WHERE problem = ''
     )
-    AND (trace_id IN (SELECT trace_id FROM work.staged)
-        OR response_key IN (SELECT response_key FROM work.staged WHERE response_key != 0)
+    AND (trace_id IN (SELECT trace_id FROM staged)
+        OR response_key IN (SELECT response_key FROM staged WHERE response_key != 0)
         {{processes}})
 -- Keys of answers are short: two answers may share one.
-WHERE response_key = 0 OR trace_id IN (SELECT trace_id FROM work.staged) OR cityHash64(response_id) IN (SELECT cityHash64(response_id) FROM work.staged) {{processes}}
+WHERE response_key = 0 OR trace_id IN (SELECT trace_id FROM staged) OR cityHash64(response_id) IN (SELECT cityHash64(response_id) FROM staged) {{processes}}

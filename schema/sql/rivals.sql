@@ -16,18 +16,18 @@ FROM
         0 AS stored, tenant, trace_id, span_id, parent_span_id, response_id, response_key, process, service, scope, layer, is_log, started_at,
         duration_ns, provider, request_model, response_model, service_tier, cache_hit, input_tokens, cache_read_tokens, cache_write_5m_tokens,
         cache_write_1h_tokens, output_tokens, reasoning_tokens, usage_source, customer, feature, agent, team, user, session
-    FROM work.staged
-    WHERE problem = '' AND (tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'call')
+    FROM staged
+    WHERE problem = '' AND (tenant, trace_id, span_id) NOT IN (SELECT tenant, trace_id, span_id FROM near WHERE entry = 'call')
     LIMIT 1 BY tenant, trace_id, span_id
     UNION ALL
     SELECT
         1 AS stored, tenant, trace_id, span_id, parent_span_id, response_id, response_key, process, service, scope, layer, is_log, started_at,
         duration_ns, provider, request_model, response_model, service_tier, cache_hit, input_tokens, cache_read_tokens, cache_write_5m_tokens,
         cache_write_1h_tokens, output_tokens, reasoning_tokens, toString(usage_source), customer, feature, agent, team, user, session
-    FROM work.near
+    FROM near
     WHERE entry = 'call' AND (tenant, trace_id, span_id) NOT IN
     (
         -- Of a void that was undone there are both signs.
-        SELECT tenant, trace_id, span_id FROM work.near WHERE entry = 'void' GROUP BY tenant, trace_id, span_id HAVING sum(calls) < 0
+        SELECT tenant, trace_id, span_id FROM near WHERE entry = 'void' GROUP BY tenant, trace_id, span_id HAVING sum(calls) < 0
     )
 )

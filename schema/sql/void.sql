@@ -7,8 +7,8 @@ SELECT
     ttft_ns, ttft_kind, price_id, -cost_usd, -reported_cost_usd, trace_id, span_id, parent_span_id, response_id, response_key, process,
     scope, layer, is_log, now64(3), 'another span tells of this call'
 FROM ledger
-WHERE (tenant, started_at, trace_id, span_id) IN
+WHERE {{turn}} AND (tenant, started_at, trace_id, span_id) IN
 (
-    SELECT tenant, started_at, trace_id, span_id FROM work.near
-    WHERE entry = 'call' AND (tenant, trace_id, span_id) IN (SELECT tenant, trace_id, span_id FROM work.lost WHERE stored)
+    SELECT tenant, started_at, trace_id, span_id FROM near
+    WHERE entry = 'call' AND (tenant, trace_id, span_id) IN (SELECT tenant, trace_id, span_id FROM lost WHERE stored)
 )

@@ -19,6 +19,7 @@ from tallystick.ingest.migrate import migrate
 from tallystick.ingest.payload import Limits
 from tallystick.ingest.receiver import Receiver, grpc_server
 from tallystick.ingest.store import hold
+from tallystick.ingest.turns import LocalTurns
 from tallystick.ingest.writer import Writer
 from tallystick.server.alerts import Alerts
 from tallystick.server.app import create_app
@@ -50,7 +51,7 @@ def run(settings: Settings) -> None:
         voiding = threading.Lock()
         desk = Desk(open_corrections(store.client(), voiding), book)
         committer = Committer(
-            lambda: Writer(store.client(), book, voiding),
+            lambda: Writer(store.client(), book, LocalTurns(voiding)),
             window_s=settings.batch_window_ms / 1000,
             max_spans=settings.batch_max_spans,
         )
