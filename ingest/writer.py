@@ -116,7 +116,6 @@ class Writer:
         self._turns = LocalTurns() if turns is None else turns
         self._priced: set[Seen] = set()
         self._work = WorkTables(client)
-        self._work.ready()
         self._scopes = Scopes([] if self._turns.shared else client.query(read_sql("scopes")).result_rows)
         self._sql = {
             name: read_sql(name)
