@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -28,9 +29,11 @@ class Message(NamedTuple):
 class Broker:
     """Apache Kafka on loopback while the block runs; what it holds survives `kill` and `start`. Needs Java; Maven once, for the jars."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, port: int = 0, ports: Sequence[int] = ()) -> None:
+        """ports: of all the brokers that it is one of."""
         self._data = data
-        self._port = _two_free_ports()
+        self._port = port or _two_free_ports()
+        self._env = {"KAFKA_PORTS": " ".join(map(str, ports)), "KAFKA_HEAP": "256m"} if ports else {}
         self.address = f"127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
@@ -40,13 +43,30 @@ class Broker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
 
-    def start(self) -> None:
+    def launch(self) -> None:
+        """Without waiting until it listens."""
         self._data.mkdir(parents=True, exist_ok=True)
-        log = self._data.parent / f"{self._data.name}.log"
-        with log.open("a") as out:
+        with self._log.open("a") as out:
             self._process = subprocess.Popen(
-                [RUN, self._data, str(self._port)], stdout=out, stderr=out, start_new_session=True, stdin=subprocess.DEVNULL
+                [RUN, self._data, str(self._port)],
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **self._env},
             )
+
+    @property
+    def _log(self) -> Path:
+        return self._data.parent / f"{self._data.name}.log"
+
+    def start(self) -> None:
+        self.launch()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it listens."""
+        log = self._log
         until = time.monotonic() + 120
         while not _listens(self._port):
             assert self._process.poll() is None, log.read_text()[-4000:]
@@ -65,10 +85,17 @@ class Broker:
     def resume(self) -> None:
         os.killpg(self._process.pid, signal.SIGCONT)
 
-    def make_topic(self, name: str, config: dict[str, str]) -> None:
+    def make_topic(self, name: str, config: dict[str, str], partitions: int = 1) -> None:
         admin: Any = KafkaAdminClient(bootstrap_servers=self.address)
-        admin.create_topics([NewTopic(name, 1, 1, topic_configs=config)])
+        admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
         admin.close()
+
+    def leader(self, topic: str) -> int:
+        """The number of the broker, from 1, that leads the topic's first partition."""
+        admin: Any = KafkaAdminClient(bootstrap_servers=self.address)
+        (described,) = admin.describe_topics([topic])
+        admin.close()
+        return int(next(one["leader_id"] for one in described["partitions"] if one["partition_index"] == 0))
 
     def messages(self, topic: str) -> list[Message]:
         """All of a topic, from its beginning, of one partition after the other."""
@@ -85,6 +112,30 @@ class Broker:
         finally:
             consumer.close()
         return [message for partition in partitions for message in found[partition]]
+
+
+class Brokers:
+    """Several brokers on loopback, each a controller, too, while the block runs. 300 MB each."""
+
+    def __init__(self, data: Path, count: int = 3) -> None:
+        ports: list[int] = []
+        while len(ports) < count:
+            port = _two_free_ports()
+            if all(abs(port - other) > 1 for other in ports):
+                ports.append(port)
+        self.all = [Broker(data / f"broker-{number}", port, ports) for number, port in enumerate(ports, 1)]
+        self.addresses = tuple(broker.address for broker in self.all)
+
+    def __enter__(self) -> Self:
+        for broker in self.all:
+            broker.launch()
+        for broker in self.all:
+            broker.wait()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for broker in self.all:
+            broker.kill()
 
 
 def _two_free_ports() -> int:
