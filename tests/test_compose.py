@@ -139,7 +139,7 @@ def test_images_are_pinned_to_what_tests_run_against(services: dict[str, Any]) -
     assert {image for name, image in images.items() if "build" in services[name]} == {f"tallystick:{version('tallystick')}"}
     assert f"ARG VERSION={version('tallystick')}\n" in DOCKERFILE
     kafka = re.search(r"kafka_2.13</artifactId><version>([\d.]+)<", (ROOT / "deploy" / "kafka" / "pom.xml").read_text())
-    clickhouse = re.search(r"lib-linux-x64-gnu@([\d.]+)", (ROOT / "deploy" / "clickhouse" / "run.sh").read_text())
+    clickhouse = re.search(r"lib-linux-x64-gnu@(\d+\.\d+)\.", (ROOT / "deploy" / "clickhouse" / "run.sh").read_text())
     assert kafka
     assert clickhouse
     assert images["kafka"] == f"apache/kafka:{kafka[1]}"
