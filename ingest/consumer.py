@@ -27,6 +27,7 @@ from tallystick.ingest.ceiling import Ceiling
 from tallystick.ingest.committer import BatchWriter
 from tallystick.ingest.dead_letters import DeadLetters, as_record
 from tallystick.ingest.entering import Entering, Stopped, Tally, backoff_s
+from tallystick.ingest.header_names import read_any_header_name
 from tallystick.ingest.messages import Message, Partition, Record, Topics, read_message
 from tallystick.ingest.payload import Limits
 from tallystick.schema.kafka import Brokers
@@ -218,6 +219,7 @@ class Consumer:
     @contextmanager
     def _connected(self) -> Iterator[Any]:
         what = self._what
+        read_any_header_name()
         made: Any = KafkaConsumer
         kafka = made(
             bootstrap_servers=list(what.brokers.addresses),

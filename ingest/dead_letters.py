@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from kafka import errors
+from kafka import KafkaProducer, errors
 from kafka.structs import TopicPartition
 
 from tallystick.ingest.errors import StoreUnavailable
 from tallystick.ingest.messages import Dead, Partition, Record
-from tallystick.schema.kafka import read_headers
+from tallystick.schema.kafka import Brokers, read_headers
 
 PREFIX: Final = "tallystick-dead-"
 TOPIC: Final = f"{PREFIX}topic"
@@ -31,6 +31,8 @@ _UNDER_WAY: Final = 8 << 20
 """Bytes that are sent before their acknowledgements are waited for: the producer's own memory has no bound."""
 
 _TIMEOUT_S: Final = 30
+
+_LARGEST: Final = 64 << 20
 
 _TOO_LARGE: Final = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 
@@ -89,7 +91,9 @@ class DeadLetters:
         if self._producer is None:
             self._producer = self._connect()
         headers = [*record.headers, *dead_headers(record, dead, whole=whole)]
-        return self._producer.send(self._topic, record.value if whole else None, key=record.key, headers=headers)
+        # kafka-python takes no message without both, a value and a key.
+        value = (record.value if whole else None) or b""
+        return self._producer.send(self._topic, value, key=record.key, headers=headers)
 
 
 @contextmanager
@@ -153,18 +157,30 @@ def read_letter(at: Record) -> DeadLetter | None:
     ):
         return None
     own = tuple(header for header in at.headers if not header[0].startswith(PREFIX))
-    record = Record(
-        Partition(added[TOPIC], int(added[PARTITION])), int(added[OFFSET]), int(added[TIMESTAMP]), at.key, at.value, own
-    )
-    left = added.get(LEFT, "")
+    left = int(added[LEFT]) if re.fullmatch(r"[0-9]{1,19}", added.get(LEFT, "")) else 0
+    partition = Partition(added[TOPIC], int(added[PARTITION]))
+    record = Record(partition, int(added[OFFSET]), int(added[TIMESTAMP]), at.key, None if left else at.value, own)
     said = read_headers(own)
-    return DeadLetter(
-        at,
-        record,
-        Dead(added.get(REASON, ""), added.get(DETAIL, "")),
-        int(left) if re.fullmatch(r"[0-9]{1,19}", left) else 0,
-        said.tenant,
-        said.spans,
+    return DeadLetter(at, record, Dead(added.get(REASON, ""), added.get(DETAIL, "")), left, said.tenant, said.spans)
+
+
+def dead_letter_producer(brokers: Brokers) -> Any:
+    """Of kafka-python. Raises errors of Kafka where no broker answers."""
+    made: Any = KafkaProducer
+    return made(
+        bootstrap_servers=list(brokers.addresses),
+        client_id="tallystick-dead-letters",
+        acks="all",
+        enable_idempotence=True,
+        compression_type="gzip",
+        # How much the topic takes is the brokers' to say.
+        max_request_size=_LARGEST,
+        max_block_ms=10_000,
+        delivery_timeout_ms=_TIMEOUT_S * 1000,
+        request_timeout_ms=10_000,
+        bootstrap_timeout_ms=10_000,
+        metrics_enabled=False,
+        **brokers.security,
     )
 
 
