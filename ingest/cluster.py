@@ -19,8 +19,11 @@ SHARDED_BY: Final[Mapping[str, str]] = {
     "ledger": "cityHash64(tenant, trace_id)",
     # What replaces an outcome stands where it does: FINAL is each shard's own.
     "reported_outcomes": "cityHash64(tenant, id)",
+    # The same of what is told again of a payload.
+    "flows": "cityHash64(source, partition, receiver, collector)",
     "prices": _FIRST,
     "corrections": _FIRST,
+    "moves": _FIRST,
 }
 """Tables of a cluster that are Distributed, and by what."""
 

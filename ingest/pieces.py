@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tallystick.ingest.store import read_sql
 
@@ -73,7 +73,7 @@ def tables(source: "Client", target: "Client | None", now: datetime) -> list[Tab
     found = []
     for row in _standing(source):
         made = _ENGINE.match(f"{row.engine} ")
-        columns = source.query(
+        columns: Any = source.query(
             "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
             parameters={"table": row.name},
         ).result_rows
@@ -81,7 +81,11 @@ def tables(source: "Client", target: "Client | None", now: datetime) -> list[Tab
             raise ValueError(f"table {row.name} is moved in no known way: {row.engine}")
         key = tuple(_COMMAS.split(row.key))
         kept = _kept((row.create, theirs.get(row.name, "")), now)
-        found.append(Table(row.name, dict(columns), key, row.partition or "1", bool(made[1]), made[2] or "", kept))
+        found.append(
+            Table(
+                row.name, dict(columns), key, row.partition or "1", bool(made[1]), made[2] or "", kept
+            )
+        )
     return found
 
 

@@ -26,11 +26,13 @@ DEAD_LETTERS_CONFIG: Final = {
 }
 
 
-def ensure_topics(brokers: Brokers, received: str, dead_letters: str, *, partitions: int = 12, replication: int = 0) -> list[str]:
+def ensure_topics(
+    brokers: Brokers, received: str, dead_letters: str, *, partitions: int = 12, replication: int = 0, check: bool = False
+) -> list[str]:
     """Make the topics that are missing, and give the received one as many partitions as are asked for; what there is is left as it is.
 
     replication: copies of each message, 0 is the brokers' default; of three or more, two must have a message before it is acknowledged.
-    What was done, in sentences. Raises NoBroker, and ValueError where the brokers refuse: its text says why.
+    What was done or, to check, is missing, in sentences. Raises NoBroker, and ValueError where the brokers refuse: its text says why.
     """
     made: Any = KafkaAdminClient
     try:
@@ -47,7 +49,10 @@ def ensure_topics(brokers: Brokers, received: str, dead_letters: str, *, partiti
         there = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics() if not topic["error_code"]}
         done: list[str] = []
         for name, count, config in ((received, partitions, RECEIVED_CONFIG), (dead_letters, 1, DEAD_LETTERS_CONFIG)):
-            if name not in there:
+            if check:
+                if there.get(name, 0) < count:
+                    done.append(f"topic {name} has {there.get(name, 0)} of {count} partitions")
+            elif name not in there:
                 _make(admin, name, count, replication, config)
                 done.append(f"made topic {name} with {count} partition{'s' if count > 1 else ''}")
             elif there[name] < count:

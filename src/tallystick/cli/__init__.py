@@ -30,6 +30,7 @@ COMMANDS = (
     "budgets",
     "alerts",
     "keys",
+    "migrate",
     "doctor",
 )
 """In the order of the help: what a newcomer needs first."""

@@ -2,13 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tallystick.ingest.cluster import DATABASE
+from tallystick.ingest.errors import StoreError
+from tallystick.ingest.migrate import migrate
 from tallystick.ingest.move import LEDGER, Compared, Mover
 from tallystick.ingest.pieces import Piece, Table, pieces, tables
-from tallystick.ingest.store import read_sql, scalar
+from tallystick.ingest.store import EmbeddedStore, Store, read_sql, scalar
+from tallystick.server.corrections import open_corrections
+from tallystick.server.stores import open_ledger
+from tallystick.settings import Settings
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -64,6 +71,11 @@ def plan(source: "Client", target: "Client | None", now: datetime) -> Plan:
     )
 
 
+def standing(target: Store) -> int:
+    """Entries of its ledger."""
+    return int(scalar(target.client(), f"SELECT count() FROM {LEDGER}"))  # noqa: S608
+
+
 def enter(mover: Mover, planned: Plan, tell: Callable[[Progress], None]) -> Entered:
     """Move what isn't there yet. Raises StoreUnavailable: what was entered until then stands, and a repetition goes on from there."""
     entered = Entered()
@@ -89,3 +101,29 @@ def _told(planned: Plan, tell: Callable[[Progress], None]) -> Iterator[Piece]:
         if now - last >= _TELL_EVERY_S:
             tell(Progress(rows, planned.rows, now - began))
             last = now
+
+
+class NoLedger(StoreError):
+    """There is none in the directory."""
+
+
+@contextmanager
+def both(settings: Settings, to: Settings, *, prepare: bool) -> Iterator[tuple[Store, Store]]:
+    """A directory's ledger and the server's that it is moved to, open. Raises StoreError, NoLedger.
+
+    prepare: bring both to the present schema, and take away what a killed run of corrections left of it in the directory.
+    """
+    if not (settings.data / "engine").is_dir():
+        raise NoLedger(f"there is no ledger in {settings.data}", "name its directory with --data")
+    with ExitStack() as stack:
+        source = EmbeddedStore(settings.data)
+        stack.callback(source.close)
+        target = open_ledger(to)
+        stack.callback(target.close)
+        if prepare:
+            migrate(source, None)
+            open_corrections(source.client())
+            # How long a ledger that is in use keeps its calls was decided there.
+            used = scalar(target.each_host("system")[0], f"EXISTS TABLE {DATABASE}.{LEDGER}")
+            migrate(target, None if used else settings.retention_days)
+        yield source, target
