@@ -56,6 +56,10 @@ class Became(NamedTuple):
     calls: int = 0
     rejected: int = 0
 
+    def and_more(self, spans: int, *, rejected: bool) -> "Became":
+        """With so many spans more."""
+        return Became(self.calls, self.rejected + spans) if rejected else Became(self.calls + spans, self.rejected)
+
 
 class Aside(NamedTuple):
     """A message that never reached the writer. reason: a dead letter's, or `EMPTY`. spans: as its headers say, 0 where they don't."""

@@ -10,7 +10,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tallystick.ingest.accounts import Account
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
-from tallystick.ingest.flows import Origin
+from tallystick.ingest.flows import Became, Flows, Origin
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
 from tallystick.ingest.store import error_name, read_sql, scalar
 from tallystick.ingest.turns import LocalTurns, Turns
@@ -116,6 +116,7 @@ class Writer:
         self._turns = LocalTurns() if turns is None else turns
         self._priced: set[Seen] = set()
         self._work = WorkTables(client)
+        self._flows = Flows(client)
         self._scopes = Scopes([] if self._turns.shared else client.query(read_sql("scopes")).result_rows)
         self._sql = {
             name: read_sql(name)
@@ -158,9 +159,13 @@ class Writer:
         self._stage(items)
         survey = self._client.query(self._sql["survey"]).result_rows
         outcomes = [Outcome() for _ in items]
+        became: list[dict[str, Became]] = [{} for _ in items]
         seen: set[Seen] = set()
         told: set[tuple[str, str, str]] = set()
-        for number, problem, tenant, process, scope, provider, request_model, response_model, service_tier, spans in survey:
+        for (
+            number, problem, tenant, process, scope, provider, request_model, response_model, service_tier, service, spans, _,
+        ) in survey:  # fmt: skip
+            became[number][service] = became[number].get(service, Became()).and_more(spans, rejected=bool(problem))
             if problem:
                 rejected = outcomes[number].rejected
                 rejected[problem] = rejected.get(problem, 0) + spans
@@ -169,9 +174,18 @@ class Writer:
                 seen.add(Seen(provider, request_model, response_model, service_tier))
                 told.add((tenant, process, scope))
         calls = sum(outcome.calls for outcome in outcomes)
-        if not calls:
-            return Written(outcomes, 0, 0, 0)
-        self._price(seen)
+        written = Written(outcomes, 0, 0, 0)
+        if calls:
+            self._price(seen)
+            written = self._write_calls(survey, told, outcomes, calls)
+        # Last of all: what they say is done by then.
+        earliest = min((row[-1] for row in survey if not row[1]), default=None)
+        self._flows.write(items, became, entered=written.entered, earliest=earliest)
+        return written
+
+    def _write_calls(
+        self, survey: Sequence[Sequence[Any]], told: set[tuple[str, str, str]], outcomes: list[Outcome], calls: int
+    ) -> Written:
         # To look and to enter what follows from it is one step to all other writers. Until here nothing depended on them.
         with self._turns.take() as ours:
             verdict, new, repeats = self._look({row[2] for row in survey}, told, calls)
