@@ -1,7 +1,8 @@
 """Runs of corrections: entries that are appended to the ledger together, or not at all. What they are: docs/corrections.md.
 
-A run's entries are made in a table beside the ledger, work.corrected, and attached from there in one step, all months at once. What
-a process that is killed in that step leaves of them is taken away at the next start (`Corrections.recover`).
+A run reads without holding anybody up. Its last step takes a turn (`Turns`), of which there is one at a time over all processes: there it looks
+whether another run was made since it began, notes itself as `entering`, enters, and notes itself as `made`. Whoever has the turn and finds a run
+that is entering knows that its maker is dead, or has lost the turn and can enter nothing more: what stands of it is taken away.
 """
 
 import contextlib
@@ -9,35 +10,34 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tallystick.attribution.priced_calls import period
-from tallystick.attribution.sql_files import fill, insert_json, scalar
+from tallystick.attribution.runs import Busy, Kind, Ledger, Made, Run, Turns, drop_beside, number_of_runs
+from tallystick.attribution.sql_files import fill, scalar
 from tallystick.schema.dialects import quote
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-Kind = Literal["reprice", "void", "allocation", "trueup", "undo"]
+__all__ = ["WHAT", "WHO", "AlreadyMade", "Busy", "Corrections", "Line", "Made", "NotMade", "NotUndoable", "Run"]
 
 WHO: Final = ("customer", "feature", "agent", "team", "user", "session", "service", "environment")
 WHAT: Final = ("provider", "request_model", "response_model", "operation", "service_tier")
-
 
 _LARGEST: Final = Decimal(999_999)
 """USD of one entry: the ledger's cost has six digits before the point."""
 
 _DECIMALS: Final = Decimal("1e-12")
-_MOST_CORRECTED: Final = 500_000
-"""Corrections that a run looks at together: what it takes of memory doesn't grow with the ledger."""
 
-_LIMITS: Final = "SETTINGS max_memory_usage = 2000000000"
+_LEFT_H: Final = 24
+"""Hours after which a table beside the ledger is nobody's any more. Who is alone with the ledger knows at once."""
 
 
 @dataclass(frozen=True)
@@ -56,40 +56,12 @@ class Line:
     tags: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Made:
-    """A run. key: what it was for, '' if that may be done again; book: the price book's id, '' if none.
-
-    undone_by, undoes: ids of other runs, or ''. detail: what was asked for, as JSON has it.
-    """
-
-    id: str
-    kind: str
-    key: str
-    at: datetime
-    author: str
-    reason: str
-    book: str
-    entries: int
-    cost_usd: Decimal
-    undone_by: str
-    undoes: str = ""
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
 class AlreadyMade(ValueError):
     """`made`, with the same key, stands and isn't undone."""
 
     def __init__(self, made: Made) -> None:
         super().__init__(f"{made.key!r} was made already: {_said(made)}, by {made.author or 'nobody named'}")
         self.made = made
-
-
-class Busy(RuntimeError):
-    """Another run is under way; it ends by itself."""
-
-    def __init__(self) -> None:
-        super().__init__("another correction is under way")
 
 
 class NotUndoable(ValueError):
@@ -101,16 +73,10 @@ class NotMade(RuntimeError):
 
 
 class Corrections:
-    """Makes runs, one at a time, through one connection. Threads may share it; it is the only one of its data directory.
+    """Makes runs, one at a time. Threads may share it, and several processes may have one each. clock: aware UTC."""
 
-    clock: aware UTC. voiding: a lock that the ledger's writer holds while it voids calls; the last, short step of a run holds it.
-    """
-
-    def __init__(
-        self, client: "Client", clock: Callable[[], datetime], voiding: AbstractContextManager[object] | None = None
-    ) -> None:
-        self._client, self._clock = client, clock
-        self._voiding = threading.Lock() if voiding is None else voiding
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime], turns: Turns) -> None:
+        self._ledger, self._clock, self._turns = ledger, clock, turns
         self._running = threading.Lock()
 
     def append(
@@ -155,7 +121,7 @@ class Corrections:
                     "calls": str(int(made.kind == "reprice")),
                 }
                 # A difference is one to what was held before: of several runs over a call the last is undone first.
-                overtaken = scalar(self._client, fill("overtaken", later=", ".join(map(quote, later)), **place)) if later else ""
+                overtaken = scalar(run.client, fill("overtaken", later=", ".join(map(quote, later)), **place)) if later else ""
                 if overtaken:
                     raise NotUndoable(f"{_said(later[overtaken])} corrects the same calls again: undo it first")
                 run.opposites(fill("undo_entries", **place))
@@ -175,14 +141,10 @@ class Corrections:
     def recover(self) -> list[str]:
         """Take away what a killed process left of a run; ids of runs of which nothing stands. To be called at start.
 
-        Raises Busy, ClickHouseError.
+        Raises Busy, ClickHouseError, and what Turns.take raises.
         """
-        if not self._running.acquire(blocking=False):
-            raise Busy
-        try:
+        with self._alone_here():
             return self._recover()
-        finally:
-            self._running.release()
 
     @contextmanager
     def run(
@@ -200,37 +162,39 @@ class Corrections:
         _check_text("reason", reason, 1, 500)
         _check_text("author", author, 0, 200)
         _check_text("key", key, 0, 200)
-        if not self._running.acquire(blocking=False):
-            raise Busy
-        try:
-            self._recover()
-            for standing in self._made(f"key = {quote(key)} AND undone_by = ''") if key else ():
-                raise AlreadyMade(standing)
-            row = {
-                "id": secrets.token_hex(4), "kind": kind, "key": key, "at": _moment(self._clock()), "author": author, "reason": reason,
-                "book": book, "detail": json.dumps(detail or {}, default=str), "undoes": undoes,
-            }  # fmt: skip
-            for statement in (
-                "CREATE DATABASE IF NOT EXISTS work",
-                "DROP TABLE IF EXISTS work.corrected SYNC",
-                "CREATE TABLE work.corrected AS ledger",
-            ):
-                self._client.command(statement)
-            yield Run(self._client, self._voiding, row)
-        except ClickHouseError as error:
-            with contextlib.suppress(ClickHouseError):
-                # The embedded engine puts what a failed statement left behind in front of the next answer of its connection.
-                self._client.command("SELECT 1")
-            with contextlib.suppress(ClickHouseError):
+        with self._alone_here():
+            try:
                 self._recover()
-            raise NotMade(f"the engine failed: {str(error)[:200]}") from error
+                client = self._ledger.client()
+                known = number_of_runs(client)
+                for standing in self._made(f"key = {quote(key)} AND undone_by = ''") if key else ():
+                    raise AlreadyMade(standing)
+                row = {
+                    "id": secrets.token_hex(4), "kind": kind, "key": key, "at": _moment(self._clock()), "author": author, "reason": reason,
+                    "book": book, "detail": json.dumps(detail or {}, default=str), "undoes": undoes,
+                }  # fmt: skip
+                with Run(self._ledger, self._turns, row, known) as run:
+                    yield run
+            except ClickHouseError as error:
+                with contextlib.suppress(ClickHouseError):
+                    # The embedded engine puts what a failed statement left behind in front of the next answer of its connection.
+                    self._ledger.client().command("SELECT 1")
+                # What can't be settled now is settled by the next run, or start.
+                with contextlib.suppress(Exception):
+                    self._recover()
+                raise NotMade(f"the engine failed: {str(error)[:200]}") from error
+
+    @contextmanager
+    def _alone_here(self) -> Iterator[None]:
+        if not self._running.acquire(blocking=False):
+            raise Busy("another correction is under way")
+        try:
+            yield
         finally:
-            with contextlib.suppress(ClickHouseError):
-                self._client.command("DROP TABLE IF EXISTS work.corrected SYNC")
             self._running.release()
 
     def _made(self, condition: str, limit: int = 1_000_000) -> list[Made]:
-        rows = self._client.query(fill("corrections", condition=condition), parameters={"limit": limit}).result_rows
+        rows = self._ledger.client().query(fill("corrections", condition=condition), parameters={"limit": limit}).result_rows
         return [_run(row) for row in rows]
 
     def _later(self, made: Made) -> dict[str, Made]:
@@ -242,74 +206,30 @@ class Corrections:
         return {other.id: other for other in self._made(condition)}
 
     def _recover(self) -> list[str]:
-        client, dropped = self._client, []
-        for id, entries in client.query("SELECT id, entries FROM corrections FINAL WHERE state = 'entering'").result_rows:
-            params = {"id": id}
-            standing = scalar(client, "SELECT count() FROM ledger WHERE correction = {id:String}", params)
-            state = "made" if standing == entries else "dropped"
-            if state == "dropped":
-                dropped.append(id)
-                client.command("ALTER TABLE ledger DELETE WHERE correction = {id:String} SETTINGS mutations_sync = 2", params)
-            settle = (
-                "INSERT INTO corrections SELECT * REPLACE ({state:String} AS state) FROM corrections FINAL WHERE id = {id:String}"
-            )
-            client.command(settle, {**params, "state": state})
+        client = self._ledger.client()
+        drop_beside(client, "1" if self._ledger.alone else f"metadata_modification_time < now() - INTERVAL {_LEFT_H} HOUR")
+        if _runs_that(client, "state = 'entering'"):
+            with self._turns.take() as ours:
+                # Asked again: who had the turn before may have been making them.
+                for id, entries in _runs_that(client, "state = 'entering'"):
+                    standing = scalar(client, "SELECT count() FROM ledger WHERE correction = {id:String}", {"id": id})
+                    _settle(client, id, "made" if standing == entries else "dropped", entries, ours)
+        # Whoever wrote that it is dropped had the turn: nothing of it can come any more, and it can be taken away at leisure.
+        dropped = [id for id, _ in _runs_that(client, "state = 'dropped' AND entries != 0")]
+        for id in dropped:
+            self._ledger.delete(f"correction = {quote(id)}")
+            _settle(client, id, "dropped", 0, "1")
         return dropped
 
 
-class Piece(NamedTuple):
-    """A part of a period, [since_ns, until_ns), and how many corrections are in it."""
-
-    since_ns: int
-    until_ns: int
-    corrections: int
+def _runs_that(client: "Client", condition: str) -> list[tuple[str, int]]:
+    """Ids, and how many entries each was to have."""
+    found = client.query(f"SELECT id, entries FROM corrections FINAL WHERE {condition}")  # noqa: S608
+    return [(id, entries) for id, entries in found.result_rows]
 
 
-class Run:
-    """A run under way: what is put in here is entered as a whole by `enter`."""
-
-    def __init__(self, client: "Client", voiding: AbstractContextManager[object], row: dict[str, Any]) -> None:
-        self.client, self.id = client, str(row["id"])
-        self._voiding, self._row = voiding, row
-        self._stamp = {"id": quote(self.id), "reason": quote(row["reason"]), "at": f"toDateTime64({quote(row['at'])}, 3, 'UTC')"}
-        # The engine's own clock, by which the writer's voids are dated; an hour of slack, should it be set.
-        self._began = str(scalar(client, "SELECT toUnixTimestamp64Milli(now64(3)) - 3600000"))
-
-    def insert(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """Entries by column; what isn't named is empty or NULL."""
-        stamp = {"correction": self.id, "reason": self._row["reason"], "entered_at": self._row["at"]}
-        insert_json(self.client, "work.corrected", ({**row, **stamp} for row in rows))
-
-    def add(self, name: str, /, **parts: str) -> None:
-        """Fill work.corrected by a statement of attribution/queries, whose {{id}}, {{reason}} and {{at}} are the run's."""
-        self.client.command(f"{fill(name, **self._stamp, **parts)}\n{_LIMITS}")
-
-    def opposites(self, entries: str, entry: str = "entry") -> None:
-        """The rows that `entries` selects, whole rows of the ledger, with opposite signs; `entry` is SQL."""
-        self.add("enter_opposites", entry=entry, entries=entries)
-
-    def pieces(self, condition: str, since_ns: int = 0, until_ns: int = 2**63 - 1) -> "list[Piece]":
-        """The period in parts, in each of which there are few enough corrections with this condition to look at them together."""
-        hours = self.client.query(fill("corrected_hours", condition=condition)).result_rows
-        return _pieces(hours, since_ns, until_ns)
-
-    def enter(self) -> Made | None:
-        """Enter all of it, or, where it is nothing, make no run of it: None. What the writer voided meanwhile is left out."""
-        with self._voiding:
-            # The writer took back what stood in the ledger, not what stands here.
-            self.opposites(fill("voided_meanwhile", began=self._began))
-            entries, cost = self.client.query("SELECT count(), sum(cost_usd) FROM work.corrected").result_rows[0]
-            if not entries:
-                return None
-            row = {**self._row, "entries": entries, "cost_usd": str(cost or 0)}
-            insert_json(self.client, "corrections", [{**row, "state": "entering"}])
-            self.client.command("ALTER TABLE ledger ATTACH PARTITION ALL FROM work.corrected")
-            insert_json(self.client, "corrections", [{**row, "state": "made"}])
-        at = datetime.fromisoformat(row["at"]).replace(tzinfo=UTC)
-        return Made(
-            self.id, row["kind"], row["key"], at, row["author"], row["reason"], row["book"], entries, cost or Decimal(0), "", row["undoes"],
-            json.loads(row["detail"]),
-        )  # fmt: skip
+def _settle(client: "Client", id: str, state: Literal["made", "dropped"], entries: int, ours: str) -> None:
+    client.command(fill("settle_run", id=quote(id), state=quote(state), entries=str(entries), ours=ours))
 
 
 def _rows(line: Line) -> Iterator[dict[str, object]]:
@@ -332,18 +252,6 @@ def _rows(line: Line) -> Iterator[dict[str, object]]:
         part = max(-_LARGEST, min(_LARGEST, rest))
         rest -= part
         yield {**row, "cost_usd": f"{part:f}"}
-
-
-def _pieces(hours: Iterable[Sequence[Any]], since_ns: int, until_ns: int) -> list[Piece]:
-    """hours: (seconds since 1970 at which it begins, corrections), in order."""
-    pieces, together = [], 0
-    for hour, count in hours:
-        begin_ns = hour * 1_000_000_000
-        if together and together + count > _MOST_CORRECTED and begin_ns > since_ns:
-            pieces.append(Piece(since_ns, begin_ns, together))
-            since_ns, together = begin_ns, 0
-        together += count
-    return [*pieces, Piece(since_ns, until_ns, together)]
 
 
 def _run(row: Sequence[Any]) -> Made:

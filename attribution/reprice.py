@@ -87,7 +87,7 @@ def reprice(
             meant = f"{period(piece.since_ns, piece.until_ns)} AND {condition}"
             # A void that comes from here on is told apart when the run is entered.
             run.add("enter_repriced", priced_calls=priced_calls(book.id, meant, corrected=piece.corrections > 0))
-        found = run.client.query(fill("repriced")).result_rows
+        found = run.client.query(fill("repriced", beside=run.beside)).result_rows
         made = None if dry_run else run.enter()
     total = next((row for row in found if not row[0]), None)
     changed, newly_priced, tokens, cost = total[2:] if total else (0, 0, 0, Decimal(0))

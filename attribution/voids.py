@@ -102,11 +102,10 @@ def void_call(
 
 
 def _void(run: Run, calls: Sequence[Call], since_ns: int, until_ns: int) -> Made | None:
-    run.client.command("DROP TABLE IF EXISTS work.to_void")
-    run.client.command("CREATE TABLE work.to_void (tenant String, trace_id String, span_id String) ENGINE = Memory")
-    insert_json(run.client, "work.to_void", map(asdict, calls))
-    run.opposites(fill("voided_entries", period=period(since_ns, until_ns)), entry="'void'")
-    run.client.command("DROP TABLE work.to_void")
+    named = f"{run.beside}_calls"
+    run.client.command(f"CREATE TABLE {named} (tenant String, trace_id String, span_id String) ENGINE = Memory")
+    insert_json(run.client, named, map(asdict, calls))
+    run.opposites(fill("voided_entries", calls=named, period=period(since_ns, until_ns)), entry="'void'")
     return run.enter()
 
 

@@ -8,22 +8,21 @@ once more when there is nothing left to change, then undone.
 
 import argparse
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
 from questions import DAYS, FIFTY_SKEWED, START_S, fill
 
-from tallystick.attribution.corrections import Corrections
 from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import read_prices
 from tallystick.attribution.reprice import reprice
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.store import open_store
+from tallystick.ingest.turns import open_turns
+from tallystick.server.corrections import open_corrections
 
 PRICES = """
 prices:
@@ -41,7 +40,7 @@ def main() -> None:
         migrate(store, 0)
         fill(client, calls, START_S, FIFTY_SKEWED)
         filled = getrusage(RUSAGE_SELF).ru_maxrss
-        corrections = Corrections(client, lambda: datetime.now(UTC), threading.Lock())
+        corrections = open_corrections(store, open_turns(store))
         book = PriceBook(read_prices(PRICES))
         which = Which(START_S * 10**9, (START_S + DAYS * 86_400) * 10**9, model="model-3")
 

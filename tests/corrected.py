@@ -1,23 +1,52 @@
 """Calls entered by hand, priced by hand, and what the ledger then says of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tallystick.attribution.corrections import Corrections
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import read_prices
 from tallystick.attribution.sql_files import insert_json
+from tallystick.ingest.turns import LocalTurns
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+    from tallystick.attribution.runs import Turns
 
 FIRST = datetime(2026, 9, 30, 23, tzinfo=UTC)
 """When the first call starts; the others follow by the hour, over the end of a month."""
 
 SINCE_NS, UNTIL_NS = (int(datetime(2026, month, 1, tzinfo=UTC).timestamp()) * 10**9 for month in (9, 12))
+
+
+class Kept:
+    """The ledger of an engine in this process, by one connection to it. alone: whether it is looked at as nobody else's."""
+
+    def __init__(self, client: "Client", *, alone: bool = True) -> None:
+        self._client, self.alone = client, alone
+
+    def client(self) -> "Client":
+        return self._client
+
+    def delete(self, condition: str, /) -> None:
+        self._client.command(f"ALTER TABLE ledger DELETE WHERE {condition} SETTINGS mutations_sync = 2")
+
+
+def corrections_of(
+    client: "Client",
+    turns: "Turns | None" = None,
+    *,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    alone: bool = True,
+) -> Corrections:
+    """Of the engine in this process."""
+    return Corrections(Kept(client, alone=alone), clock, turns or LocalTurns())
+
 
 Rates = Mapping[str, tuple[Decimal, Decimal] | None]
 """Model → USD for a million tokens of input and of output; None has no price."""

@@ -1,26 +1,27 @@
 """Runs of corrections in the engine: what they enter, against the same sums worked out by hand."""
 
 import itertools
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from corrected import SINCE_NS, UNTIL_NS, Call, Rates, book, by_call, enter, expected, totals
+from corrected import SINCE_NS, UNTIL_NS, Call, Rates, book, by_call, corrections_of, enter, expected, totals
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tallystick.attribution import corrections as module
+from tallystick.attribution import runs as module
 from tallystick.attribution.corrections import AlreadyMade, Busy, Corrections, Line, NotMade, NotUndoable
 from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.reprice import NothingToReprice, Repriced, reprice
 from tallystick.attribution.spend import spend
 from tallystick.attribution.sql_files import insert_json
 from tallystick.attribution.voids import NoSuchCall, void_call
+from tallystick.ingest.turns import LocalTurns
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -37,7 +38,7 @@ def client(chdb_client: "Client") -> "Client":
 
 @pytest.fixture
 def corrections(client: "Client") -> Corrections:
-    return Corrections(client, lambda: datetime.now(UTC))
+    return corrections_of(client)
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def test_any_corrections_in_any_order(
     client: "Client", models: list[tuple[str, int | None, int | None]], first: Rates, steps: list[tuple[str, Rates, int]]
 ) -> None:
     """After each step the ledger holds what arithmetic says, in all and for each call."""
-    tenant, corrections = next(_tenants), Corrections(client, lambda: datetime.now(UTC))
+    tenant, corrections = next(_tenants), corrections_of(client)
     calls = [Call(number, f"lab-{name}", given, made, None) for number, (name, given, made) in enumerate(models)]
     calls = [replace(call, cost=call.price(first)) for call in calls]
     enter(client, tenant, calls)
@@ -222,7 +223,7 @@ def test_what_was_known_before_a_repricing_is_asked_as_of_then(client: "Client",
     enter(client, tenant, calls)
     known = totals(client, tenant)
     moment_ns = int(datetime.now(UTC).timestamp() * 1000) * 10**6 + 10**6
-    later = Corrections(client, lambda: datetime.now(UTC) + timedelta(hours=1))
+    later = corrections_of(client, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
     made = run(later, tenant, NEW).made
     assert made is not None
     repriced = totals(client, tenant)
@@ -362,10 +363,10 @@ def void_at_ingest(client: "Client", tenant: str, call: Call) -> None:
 def test_a_second_run_is_told_that_one_is_under_way(client: "Client", tenant: str) -> None:
     calls = some_calls()
     enter(client, tenant, calls)
-    voiding = threading.Lock()
-    corrections = Corrections(client, lambda: datetime.now(UTC), voiding)
+    turns = LocalTurns()
+    corrections = corrections_of(client, turns)
     with ThreadPoolExecutor(1) as pool:
-        with voiding:
+        with turns.take():
             first = pool.submit(run, corrections, tenant, NEW)
             while not corrections._running.locked():
                 pass
@@ -377,21 +378,81 @@ def test_a_second_run_is_told_that_one_is_under_way(client: "Client", tenant: st
     assert run(corrections, tenant, NEW).made is None
 
 
+def test_a_run_that_another_process_overtakes_enters_nothing(client: "Client", tenant: str) -> None:
+    calls = some_calls()
+    enter(client, tenant, calls)
+
+    class Overtaken:
+        """Between what was worked out and the turn to enter it, a process with corrections of its own does the same."""
+
+        def take(self) -> AbstractContextManager[str]:
+            assert run(corrections_of(client), tenant, NEW).made is not None
+            return nullcontext("1")
+
+    overtaken = corrections_of(client, Overtaken())
+    with pytest.raises(Busy, match="made meanwhile"):
+        run(overtaken, tenant, NEW)
+    after = {call.number: call.cost if (price := call.price(NEW)) is None else price for call in calls}
+    assert totals(client, tenant) == expected(calls, after)
+    assert run(corrections_of(client), tenant, NEW).made is None
+
+
+class LostTurn(Exception):
+    """As StoreUnavailable of ingest.turns."""
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_a_turn_that_is_lost_on_the_way(client: "Client", tenant: str, left: int) -> None:
+    """After that many statements that carried what says that it is ours. Of what they left the next one makes all or nothing."""
+    calls = some_calls()
+    enter(client, tenant, calls)
+    before = totals(client, tenant)
+    client.command("CREATE TABLE turn (left Int8) ENGINE = Memory")
+
+    class Lost:
+        @contextmanager
+        def take(self) -> Iterator[str]:
+            yield "(SELECT count() FROM turn) = 0"
+            raise LostTurn
+
+    original, statements = client.command, left
+
+    def counted(statement: Any, *rest: Any, **options: Any) -> Any:
+        nonlocal statements
+        if "FROM turn" in statement:
+            statements -= 1
+            if statements == -1:
+                original("INSERT INTO turn VALUES (1)")
+        return original(statement, *rest, **options)
+
+    try:
+        client.command = counted  # type: ignore[method-assign, assignment]
+        with pytest.raises(LostTurn):
+            run(corrections_of(client, Lost(), alone=False), tenant, NEW)
+    finally:
+        client.command = original  # type: ignore[method-assign]
+        client.command("DROP TABLE turn")
+    other = corrections_of(client, alone=False)
+    assert len(other.recover()) == (left == 1)
+    assert (totals(client, tenant) == before) == (left < 2)
+    assert (run(other, tenant, NEW).made is None) == (left >= 2)
+    after = {call.number: call.cost if (price := call.price(NEW)) is None else price for call in calls}
+    assert totals(client, tenant) == expected(calls, after)
+
+
 def test_a_call_that_is_voided_while_its_price_is_worked_out(client: "Client", tenant: str) -> None:
     calls = some_calls()
     enter(client, tenant, calls)
 
-    class Voiding:
-        """The writer, which voids calls just before the last step."""
+    class Before:
+        """The writer's turn, in which it voids calls, comes just before the last step."""
 
-        def __enter__(self) -> None:
+        def take(self) -> AbstractContextManager[str]:
             for call in (calls[1], calls[3]):
                 void_at_ingest(client, tenant, call)
+            return nullcontext("1")
 
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    run(Corrections(client, lambda: datetime.now(UTC), Voiding()), tenant, NEW)
+    run(corrections_of(client, Before()), tenant, NEW)
     after = {call.number: call.cost if (price := call.price(NEW)) is None else price for call in calls}
     del after[1], after[3]
     assert totals(client, tenant) == expected(calls, after)
@@ -440,7 +501,7 @@ def test_an_engine_that_fails_enters_nothing(client: "Client", tenant: str, monk
     calls = some_calls()
     enter(client, tenant, calls)
     before = totals(client, tenant)
-    corrections = Corrections(client, lambda: datetime.now(UTC))
+    corrections = corrections_of(client)
     monkeypatch.setattr(module, "_LIMITS", "SETTINGS max_memory_usage = 1")
     with pytest.raises(NotMade, match="MEMORY"):
         run(corrections, tenant, NEW)
@@ -478,11 +539,11 @@ def test_many_pieces_are_one_run(
 
 
 def test_rows_are_inserted_as_they_are(client: "Client") -> None:
-    client.command("CREATE TABLE IF NOT EXISTS work.odd (a String, b Nullable(Decimal(38, 12))) ENGINE = Memory")
+    client.command("CREATE TABLE IF NOT EXISTS odd (a String, b Nullable(Decimal(38, 12))) ENGINE = Memory")
     odd = 'tab\t newline\n quote" back\\ nul\0 é'
-    insert_json(client, "work.odd", [{"a": odd, "b": Decimal("-12345678901234567890.000000000001")}, {"a": "", "b": None}])
-    assert client.query("SELECT a, b FROM work.odd ORDER BY a DESC").result_rows == [
+    insert_json(client, "odd", [{"a": odd, "b": Decimal("-12345678901234567890.000000000001")}, {"a": "", "b": None}])
+    assert client.query("SELECT a, b FROM odd ORDER BY a DESC").result_rows == [
         (odd, Decimal("-12345678901234567890.000000000001")),
         ("", None),
     ]
-    client.command("DROP TABLE work.odd")
+    client.command("DROP TABLE odd")

@@ -28,6 +28,7 @@ from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.reprice import reprice
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.store import open_store
+from tallystick.ingest.turns import open_turns
 from tallystick.server.corrections import open_corrections
 
 number, place, seconds = json.loads(sys.argv[2])
@@ -38,7 +39,7 @@ with open_store(Path(sys.argv[1])) as store:
     if migrate(store, 0):
         calls = [Call(number, "lab-a", 1000, 1000, None) for number in range({calls})]
         enter(client, "t", [replace(call, cost=call.price(rates[1])) for call in calls])
-    corrections = open_corrections(client)
+    corrections = open_corrections(store, open_turns(store))
     made = sum(one.entries for one in corrections.all(10_000))
     stand = client.query("SELECT countIf(correction != ''), uniqIf(toYYYYMM(started_at), correction != '') FROM ledger").first_row
     left = client.query("SELECT count() FROM corrections FINAL WHERE state = 'entering'").first_row[0]

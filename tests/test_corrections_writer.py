@@ -4,15 +4,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from corrected import book, totals
+from corrected import book, corrections_of, totals
 from otlp import ident, request, span
 
-from tallystick.attribution.corrections import Corrections
 from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.reprice import NothingToReprice, reprice
 from tallystick.ingest.store import EmbeddedStore, Store
@@ -71,14 +69,14 @@ def which(tenant: str) -> Which:
 
 
 def test_repricing_while_calls_are_entered_and_voided(chdb_store: Store) -> None:
-    tenant, client, voiding = "repriced meanwhile", chdb_store.client(), threading.Lock()
-    corrections = Corrections(client, lambda: datetime.now(UTC), voiding)
+    tenant, client, turns = "repriced meanwhile", chdb_store.client(), LocalTurns()
+    corrections = corrections_of(client, turns)
     voided: list[int] = []
     failures: list[BaseException] = []
 
     def write() -> None:
         try:
-            writer = Writer(chdb_store.client(), book(DEAR), LocalTurns(voiding))
+            writer = Writer(chdb_store.client(), book(DEAR), turns)
             voided.extend(writer.write([one]).voided for one in batches(tenant))
         except BaseException as error:
             failures.append(error)
@@ -114,7 +112,7 @@ def _in_its_directory(chdb_store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def desk(chdb_client: "Client") -> Desk:
-    return Desk(Corrections(chdb_client, lambda: datetime.now(UTC)), book(CHEAP))
+    return Desk(corrections_of(chdb_client), book(CHEAP))
 
 
 def test_a_call_that_was_told_twice_long_apart(chdb_store: Store, desk: Desk) -> None:

@@ -1,15 +1,13 @@
 """Named questions of a ledger that was repriced, voided and undone by what makes corrections."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from asked import asked
-from corrected import SINCE_NS, UNTIL_NS, Call, Rates, book, enter
+from corrected import SINCE_NS, UNTIL_NS, Call, Rates, book, corrections_of, enter
 
-from tallystick.attribution.corrections import Corrections
 from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.reprice import reprice
 from tallystick.attribution.voids import void_call
@@ -29,7 +27,7 @@ def ask(chdb_store: Store) -> Ask:
     """After a reprice, the void of a call of each model, and the undoing of that of lab-y."""
     client = chdb_store.client()
     enter(client, TENANT, [Call(c.number, c.model, c.input_tokens, c.output_tokens, c.price(OLD)) for c in CALLS])
-    corrections = Corrections(client, lambda: datetime.now(UTC))
+    corrections = corrections_of(client)
     reprice(corrections, book(NEW), Which(SINCE_NS, UNTIL_NS, tenant=TENANT), reason="test", author="", dry_run=False)
     voids = [void_call(corrections, c.trace_id, c.span_id, tenant=TENANT, reason="test", author="").made for c in CALLS[40:42]]
     assert voids[1] is not None

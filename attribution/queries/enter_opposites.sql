@@ -1,5 +1,5 @@
--- Entries again with opposite signs. {{…}} is filled by attribution/corrections.py; {{entries}} selects whole rows of the ledger.
-INSERT INTO work.corrected
+-- Entries again with opposite signs. {{…}} is filled by attribution/runs.py; {{entries}} selects whole rows of the ledger.
+INSERT INTO {{beside}}
 SELECT * REPLACE
     (
         {{entry}} AS entry,

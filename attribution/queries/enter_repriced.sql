@@ -1,6 +1,6 @@
 -- What a new price makes of the calls of `priced_calls.sql`, as entries: the difference, or, of a call that had no price, the call taken
 -- back and entered again with one. A call that has no price any more stays as it is. {{…}} is filled by attribution/reprice.py.
-INSERT INTO work.corrected
+INSERT INTO {{beside}}
 (
     entry, calls, tenant, customer, feature, agent, team, user, session, service, environment, tags, provider, request_model, response_model, operation,
     service_tier, streamed, status, error_type, cache_hit, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens,

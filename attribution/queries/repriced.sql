@@ -10,6 +10,6 @@ SELECT
             + ifNull(output_tokens, 0),
         calls > 0), 0) AS newly_priced_tokens,
     sum(cost_usd) AS difference_usd
-FROM (SELECT *, if(response_model != '', response_model, request_model) AS model, customer AS who, toDate(started_at) AS day FROM work.corrected)
+FROM (SELECT *, if(response_model != '', response_model, request_model) AS model, customer AS who, toDate(started_at) AS day FROM {{beside}})
 GROUP BY GROUPING SETS ((), (model), (who), (day))
 ORDER BY by, abs(difference_usd) DESC, value

@@ -1,4 +1,4 @@
--- All entries of the calls in work.to_void, those that corrected them included. {{period}} is filled by attribution/voids.py.
+-- All entries of the calls in {{calls}}, those that corrected them included. {{period}} is filled by attribution/voids.py.
 SELECT *
 FROM ledger
-WHERE {{period}} AND (tenant, trace_id, span_id) IN (SELECT tenant, unhex(trace_id), unhex(span_id) FROM work.to_void)
+WHERE {{period}} AND (tenant, trace_id, span_id) IN (SELECT tenant, unhex(trace_id), unhex(span_id) FROM {{calls}})

@@ -1,6 +1,6 @@
--- Entries of a run under way whose call the writer has voided since {{began}} (ms since 1970). {{…}} is filled by attribution/corrections.py.
+-- Entries of a run under way whose call the writer has voided since {{began}} (ms since 1970). {{…}} is filled by attribution/runs.py.
 SELECT *
-FROM work.corrected
+FROM {{beside}}
 WHERE (tenant, trace_id, span_id) IN
 (
     SELECT tenant, trace_id, span_id
@@ -8,6 +8,6 @@ WHERE (tenant, trace_id, span_id) IN
     WHERE entry = 'void'
         AND correction = ''
         AND entered_at >= fromUnixTimestamp64Milli(toInt64({{began}}), 'UTC')
-        AND started_at >= (SELECT min(started_at) FROM work.corrected)
-        AND started_at <= (SELECT max(started_at) FROM work.corrected)
+        AND started_at >= (SELECT min(started_at) FROM {{beside}})
+        AND started_at <= (SELECT max(started_at) FROM {{beside}})
 )

@@ -7,7 +7,7 @@ import click
 
 from tallystick.cli.access import running
 from tallystick.cli.failure import Failure
-from tallystick.cli.options import connected, json_option
+from tallystick.cli.options import connected, json_option, setting_option
 from tallystick.cli.output import Field, count, print_json, print_table, text
 from tallystick.cli.when import Length
 from tallystick.cli.who import me
@@ -23,7 +23,44 @@ def alerts() -> None:
     tallystick alerts status              how channels and evaluations fare
     tallystick alerts test team           send a test message to a channel
     tallystick alerts silence acme --for 2h --why "load test"
+    tallystick alerts run                 judge budgets, in a process of its own
     """
+
+
+@alerts.command()
+@setting_option("clickhouse")
+@setting_option("config")
+@setting_option("health_port")
+@setting_option("host")
+@setting_option("data")
+def run(**flags: Any) -> None:
+    """Judge budgets and rules over a ledger on a ClickHouse server, and deliver what they say. `tallystick up` does so by itself.
+
+    Of several, one judges and all deliver, where they share a database (TALLYSTICK_ALERTS_URL, PostgreSQL). Prints `ready URL`, where health and
+    figures are; SIGTERM and Ctrl-C finish what is under way.
+
+    \b
+    tallystick alerts run --clickhouse clickhouse://tallystick_alerts@ch1:8123/tallystick --config tallystick.yaml
+    """
+    settings = Settings.load(**flags)
+    if settings.clickhouse is None:
+        raise click.UsageError(
+            "no server holds the ledger: give --clickhouse; over a ledger in a directory `tallystick up` judges"
+        )
+    if not settings.alerts_every_s:
+        raise click.UsageError("TALLYSTICK_ALERTS_EVERY_S is 0: nothing would be judged")
+    if settings.config is not None and not settings.config.is_file():
+        raise click.BadParameter(f"{settings.config} is no file", param_hint="--config")
+    from tallystick.alerts.config_yaml import ConfigError
+    from tallystick.alerts.database import LedgerError
+    from tallystick.server.run_alerts import run_alerts
+
+    try:
+        run_alerts(settings)
+    except ConfigError as error:
+        raise Failure(str(error), "`tallystick budgets validate FILE` says the same without starting anything") from None
+    except LedgerError as error:
+        raise Failure(str(error), "see TALLYSTICK_ALERTS_URL in docs/settings.md") from None
 
 
 @alerts.command("list")
@@ -213,9 +250,9 @@ def evaluations(status: dict[str, Any]) -> str:
     what = f"{status['budgets']:,} budgets, {status['rules']:,} rules"
     if status["ledger_error"]:
         return f"{what}; {status['ledger_error']}"
-    if not scheduler["on"]:
-        return f"{what}; off: TALLYSTICK_ALERTS_EVERY_S is 0"
     when = f"last evaluated {_second(last['at'])} UTC in {last['duration_s'] * 1000:,.0f} ms" if last else "never evaluated"
+    if not scheduler["on"]:
+        return f"{what}; not judged here, but by `tallystick alerts run`, or TALLYSTICK_ALERTS_EVERY_S is 0; {when}"
     failing = (
         f"; failing since {_second(scheduler['failing_since'])}: {scheduler['last_error']}" if scheduler["failing_since"] else ""
     )

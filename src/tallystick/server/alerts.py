@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -55,12 +56,16 @@ class InForce:
 class Alerts:
     """What alerts are in this process: `start` begins to evaluate and to deliver, `stop` finishes what is under way.
 
-    url: where this server listens. Raises ConfigError or OSError where the file can't be read at all, LedgerError where the alert ledger can't
+    url: where this server listens, None where nothing is shown. evaluates: whether budgets are judged and messages delivered here; elsewhere a
+    process with `alerts run` does so. holder: this replica's name, by which it knows a lease to be its own; None is one that no other has.
+    Raises ConfigError or OSError where the file can't be read at all, LedgerError where the alert ledger can't
     be opened.
     """
 
-    def __init__(self, store: Store, settings: Settings, url: str) -> None:
-        self._store, self._settings = store, settings
+    def __init__(
+        self, store: Store, settings: Settings, url: str | None, *, evaluates: bool = True, holder: str | None = None
+    ) -> None:
+        self._store, self._settings, self._evaluates = store, settings, evaluates
         self._lock = threading.Lock()
         self._told: frozenset[Problem] = frozenset()
         stamp = _stamp(settings.config)
@@ -71,8 +76,7 @@ class Alerts:
         self._judged = self._in_force
         self.outbox = Outbox(self.ledger, channels)
         self._evaluator = Evaluator(
-            # One process holds a data directory: started again after a crash, it is the same holder, and needn't wait for its own lease.
-            self.ledger, self.ask, self._judged.config, holder=f"{socket.gethostname()}:{settings.data}", author=_FILE,
+            self.ledger, self.ask, self._judged.config, holder=holder or f"{socket.gethostname()}:{secrets.token_hex(8)}", author=_FILE,
             page=settings.public_url or url, kept=timedelta(days=settings.retention_days) if settings.retention_days else None,
         )  # fmt: skip
         self._evaluator.use(self._judged.config, _authors(self._judged))
@@ -82,7 +86,7 @@ class Alerts:
     @property
     def on(self) -> bool:
         """Whether anything is evaluated here."""
-        return bool(self._settings.alerts_every_s)
+        return self._evaluates and bool(self._settings.alerts_every_s)
 
     @property
     def known(self) -> InForce:

@@ -1,12 +1,13 @@
 """The HTTP application: routes, and one shape for every error."""
 
 import logging
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 
 from tallystick.alerts.database import LedgerError
@@ -75,6 +76,18 @@ class StatusAnswer(BaseModel):
     queue: QueueAnswer
 
 
+class NoReceiver(PayloadError):
+    """This process answers questions, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            404,
+            "no_receiver",
+            "This server answers questions and receives no spans.",
+            "Send spans to `tallystick receiver`, or to `tallystick up`, which does both. Nothing was kept.",
+        )
+
+
 class UnknownPrice(PayloadError):
     """No such price id, or none in charges that the key may see."""
 
@@ -89,16 +102,20 @@ class UnknownPrice(PayloadError):
 
 def create_app(
     store: Store,
-    committer: Committer,
-    receiver: Receiver,
+    committer: Committer | None,
+    receiver: Receiver | None,
     door: Door,
     alerts: Alerts,
     *,
     prices: UserPrices,
     desk: Desk,
     config: Path | None = None,
+    ready: Callable[[], str] = lambda: "",
 ) -> FastAPI:
-    """The application over an open store, a running committer, and alerts. prices: of the configuration file `config`."""
+    """The application over an open store, a running committer and a receiver, or neither, and alerts.
+
+    prices: of the configuration file `config`. ready: "" while it can do its work, else why it can't.
+    """
     app = FastAPI(
         title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None
     )
@@ -110,14 +127,23 @@ def create_app(
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/readyz", summary="Accepts spans", tags=["operation"])
-    async def readyz() -> dict[str, str]:
-        return {"status": "ready"}
+    @app.get(
+        "/readyz",
+        summary="Does its work",
+        tags=["operation"],
+        responses={503: {"description": "`status` says why it doesn't."}},
+    )
+    def readyz(response: Response) -> dict[str, str]:
+        reason = ready()
+        response.status_code = 503 if reason else 200
+        return {"status": reason or "ready"}
 
     @app.get(
         "/v1/status", summary="What became of all tenants' spans since the start", tags=["operation"], **operators_only(door)
     )
     async def status() -> StatusAnswer:
+        if committer is None or receiver is None:
+            raise NoReceiver
         spans, size = committer.waiting
         tally = committer.tally
         return StatusAnswer(
@@ -149,8 +175,14 @@ def create_app(
             raise UnknownPrice
         return found
 
-    # It counts who was refused.
-    app.include_router(router(receiver), **senders_only(None))
+    if receiver is None:
+
+        @app.post("/v1/traces", include_in_schema=False)
+        async def traces() -> None:
+            raise NoReceiver
+    else:
+        # It counts who was refused.
+        app.include_router(router(receiver), **senders_only(None))
     state = LedgerState(store)
     app.include_router(spend_api.router(store, door, asking, state))
     app.include_router(charges_api.router(store, door, asking, state))

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -13,9 +14,13 @@ from tallystick.attribution.moments import end_of_day, moment
 from tallystick.attribution.priced_calls import Which
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.reprice import NothingToReprice, Repriced, reprice
+from tallystick.attribution.runs import Turns
 from tallystick.attribution.voids import NoSuchCall, TooManyAlike, Voided, void_call, void_told_twice
+from tallystick.ingest.cluster import Kind, on_cluster
+from tallystick.ingest.errors import StoreError
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.same_call import judge
+from tallystick.ingest.store import Store
 from tallystick.ingest.writer import rival
 from tallystick.server.money import Money
 
@@ -210,11 +215,29 @@ class Desk:
         return run_answer(made)
 
 
-def open_corrections(
-    client: "Client", voiding: AbstractContextManager[object] | None = None, clock: Callable[[], datetime] | None = None
-) -> Corrections:
+@dataclass(frozen=True)
+class _Kept:
+    """The store, as corrections need it."""
+
+    store: Store
+
+    @property
+    def alone(self) -> bool:
+        return self.store.dialect.kind is Kind.EMBEDDED
+
+    def client(self) -> "Client":
+        return self.store.client()
+
+    def delete(self, condition: str, /) -> None:
+        # A Distributed table passes no mutation on.
+        to = self.store.dialect
+        for host in self.store.each_host(to.rows):
+            host.command(f"ALTER TABLE ledger{on_cluster(to)} DELETE WHERE {condition} SETTINGS mutations_sync = 2")
+
+
+def open_corrections(store: Store, turns: Turns, clock: Callable[[], datetime] | None = None) -> Corrections:
     """The ledger's corrections, after what a killed process left of one was taken away."""
-    corrections = Corrections(client, clock or (lambda: datetime.now(UTC)), voiding)
+    corrections = Corrections(_Kept(store), clock or (lambda: datetime.now(UTC)), turns)
     corrections.recover()
     return corrections
 
@@ -297,7 +320,7 @@ def refusals() -> Iterator[None]:
         ) from None
     except TooManyAlike as error:
         raise Refusal(400, "too_many", f"{error}.", "Nothing was entered; ask for a shorter time.") from None
-    except NotMade as error:
+    except (NotMade, StoreError) as error:
         raise Refusal(503, "unavailable", f"{error}.", "GET /v1/corrections says whether it was made.") from None
     except ValueError as error:
         raise Refusal(400, "bad_request", f"{error}.", "Nothing was entered.") from None

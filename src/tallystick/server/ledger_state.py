@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import secrets
 import threading
 from collections import OrderedDict
 from importlib import metadata
 from importlib.resources import files
 from typing import Any, Final
 
+from tallystick.ingest.cluster import Kind
 from tallystick.ingest.store import Store
 
 _TENANTS: Final = 10_000
@@ -25,30 +25,40 @@ class LedgerState:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._parts, self._entries = _sql("ledger_parts"), _sql("ledger_entries")
-        # The engine numbers what it inserts anew when it is started on a month that has become empty.
-        self._start = secrets.token_hex(8)
         self._known: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, tenant: str | None) -> str:
-        """Changes with every entry that is made or deleted for its age, and with nothing else; None is all tenants'.
+        """Changes with every entry that is made or deleted for its age; of the embedded ledger's tenant with nothing else. None is all tenants'.
 
-        Ask before the question is asked: an answer may then be newer than its state, which costs one more answer, but never older.
+        It is the same whichever process is asked. Ask before the question is asked: an answer may then be newer than its state, which costs one
+        more answer, but never older.
         """
-        parts = f"{self._start} {self._store.client().command(self._parts)}"
-        if tenant is None:
-            return parts
+        to = self._store.dialect
+        if to.replicated:
+            # Which replica has the last part isn't known here.
+            return self._of_entries(tenant)
+        params = {"database": to.rows}
+        parts = " ".join(str(host.command(self._parts, parameters=params)) for host in self._store.each_host(to.rows))
+        # A server's ledger is too large to be looked through for one tenant with every insert.
+        return self._remembered(tenant, parts) if tenant is not None and to.kind is Kind.EMBEDDED else parts
+
+    def _remembered(self, tenant: str, parts: str) -> str:
         with self._lock:
             known = self._known.get(tenant)
         if known and known[0] == parts:
             return known[1]
-        entries = str(self._store.client().command(self._entries, parameters={"tenant": tenant}))
+        entries = self._of_entries(tenant)
         with self._lock:
             self._known[tenant] = parts, entries
             self._known.move_to_end(tenant)
             if len(self._known) > _TENANTS:
                 self._known.popitem(last=False)
         return entries
+
+    def _of_entries(self, tenant: str | None) -> str:
+        sql = self._entries if tenant is not None else self._entries.replace("tenant = {tenant:String}", "1")
+        return str(self._store.client().command(sql, parameters={"tenant": tenant or ""}))
 
     def last_entered_ms(self, tenant: str | None) -> int:
         """When the last entry was made, milliseconds since 1970; 0 where there is none."""

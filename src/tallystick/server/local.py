@@ -13,6 +13,7 @@ from tallystick.attribution.sql_formats import Format, file
 from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.store import Store, open_store
+from tallystick.ingest.turns import open_turns
 from tallystick.server.corrections import Desk, open_corrections
 from tallystick.server.focus_api import asked, file_of, found_days
 from tallystick.server.recorded_price import recorded_price
@@ -27,7 +28,7 @@ class LocalLedger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.corrections = open_corrections(store.client())
+        self.corrections = open_corrections(store, open_turns(store))
         """What the server makes its corrections by."""
 
     def sql(self, query: str, params: Mapping[str, Any] | None = None, tenant: str | None = None) -> Result:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import os
-import threading
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from tallystick.ingest.migrate import migrate
 from tallystick.ingest.payload import Limits
 from tallystick.ingest.receiver import Receiver, grpc_server
 from tallystick.ingest.store import hold
-from tallystick.ingest.turns import LocalTurns
+from tallystick.ingest.turns import open_turns
 from tallystick.ingest.writer import Writer
 from tallystick.server.alerts import Alerts
 from tallystick.server.app import create_app
@@ -48,10 +48,10 @@ def run(settings: Settings) -> None:
         for name in migrate(store, settings.retention_days):
             log.info("applied migration %s", name)
         book = PriceBook(prices)
-        voiding = threading.Lock()
-        desk = Desk(open_corrections(store.client(), voiding), book)
+        turns = open_turns(store)
+        desk = Desk(open_corrections(store, turns), book)
         committer = Committer(
-            lambda: Writer(store.client(), book, LocalTurns(voiding)),
+            lambda: Writer(store.client(), book, turns),
             window_s=settings.batch_window_ms / 1000,
             max_spans=settings.batch_max_spans,
         )
@@ -66,7 +66,8 @@ def run(settings: Settings) -> None:
             stack.callback(lambda: server.stop(DRAIN_S).wait())
         url = f"http://{address(settings.host, listening.getsockname()[1])}"
         stack.enter_context(_named(settings.data, url))
-        alerts = Alerts(store, settings, url)
+        # One process holds a data directory: started again after a crash, it is the same holder, and needn't wait for its own lease.
+        alerts = Alerts(store, settings, url, holder=f"{socket.gethostname()}:{settings.data}")
         alerts.start()
         stack.callback(alerts.stop)
         if not door.open:
