@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -145,7 +146,8 @@ class ServerStore:
             settings = {name: _value(value) for name, value in limits.items()}
             silent_s = int(settings.get("max_execution_time", 0)) + _SILENT_S
             bound = {**settings, "log_comment": cage.comment, "readonly": 1}
-            client = self._connect(self._address.hosts[0], DATABASE, bound, silent_s=silent_s)
+            pool = self._pool if tenant is None else cast(PoolManager, _OneTenants(self._pool, tenant))
+            client = self._connect(self._address.hosts[0], DATABASE, bound, silent_s=silent_s, pool=pool)
         with self._lock:
             self._readers[cage] = client
             self._readers.move_to_end(cage)
@@ -154,7 +156,14 @@ class ServerStore:
         yield client
 
     def _connect(
-        self, host: str, database: str, settings: Mapping[str, Any], *, session: bool = False, silent_s: int = _SILENT_S
+        self,
+        host: str,
+        database: str,
+        settings: Mapping[str, Any],
+        *,
+        session: bool = False,
+        silent_s: int = _SILENT_S,
+        pool: PoolManager | None = None,
     ) -> "Client":
         name, _, port = host.rpartition(":")
         try:
@@ -166,8 +175,9 @@ class ServerStore:
                 password=self._password,
                 database=database,
                 settings={**self.dialect.settings, **settings},
-                pool_mgr=self._pool,
+                pool_mgr=pool or self._pool,
                 autogenerate_session_id=session,
+                autogenerate_query_id=False,
                 compress=False,
                 connect_timeout=_CONNECT_S,
                 send_receive_timeout=silent_s,
@@ -212,6 +222,19 @@ class _Pool(PoolManager):
             response.close()
             raise StoreUnavailable(f"ClickHouse at {host} can't answer now: {name}")
         return response
+
+
+class _OneTenants:
+    """A pool for one tenant's requests: their id says whose they are. Whatever a statement sets, it can't change that; the server's row filters read it."""
+
+    def __init__(self, pool: PoolManager, tenant: str) -> None:
+        self._pool, self._whose = pool, f"tenant:{tenant.encode().hex()}"
+
+    def request(self, method: str, url: str, **kw: Any) -> BaseHTTPResponse:
+        return self._pool.request(method, f"{url}&query_id={self._whose}:{uuid4().hex}", **kw)
+
+    def clear(self) -> None:
+        self._pool.clear()
 
 
 def _topology(hosts: tuple[str, ...], cluster: str, replicated: bool) -> Topology:
