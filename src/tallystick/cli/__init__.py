@@ -12,6 +12,7 @@ from tallystick.cli.failure import in_words
 COMMANDS = (
     "up",
     "receiver",
+    "api",
     "demo",
     "replay",
     "costs",
