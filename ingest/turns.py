@@ -26,7 +26,7 @@ from tallystick.schema.dialects import quote
 
 log = logging.getLogger(__name__)
 
-_LEASE_S: Final = 15.0
+LEASE_S: Final = 15.0
 """A turn takes a third of a second. Who holds one and lets nothing be seen for so long was stopped or is dead; if it was only slow, it
 does its batch again. As long as this a death stops all others."""
 
@@ -127,10 +127,11 @@ class ServerTurns:
 
     shared: Final = True
 
-    def __init__(self, store: Store) -> None:
-        """Raises StoreUnavailable."""
+    def __init__(self, store: Store, lease_s: float = LEASE_S) -> None:
+        """Raises StoreUnavailable. lease_s: of others, as this one sees it."""
         # Not in the writer's session: of that only one statement runs at a time, even where its client is gone.
         self._server = store.each_host()[0]
+        self._lease_s = lease_s
         self._all = store.each_host("system")
         self._who = f"{socket.gethostname()}:{os.getpid()}"
         self._rows = "SELECT claim, toString(what) FROM turns SETTINGS max_threads = 1"
@@ -171,8 +172,8 @@ class ServerTurns:
                 # The rows first: what starts to enter after they were read finds by itself that it may not.
                 if follows_a_clean_end(rows, mine) or not self._is_entering():
                     return
-            elif silence.lasts(first, waited_s > _GAP_S and self._is_entering(), time.monotonic()) > _LEASE_S:
-                log.warning("a writer held the turn to write for %.0f s without a sign of life: others go on", _LEASE_S)
+            elif silence.lasts(first, waited_s > self._lease_s / 2 and self._is_entering(), time.monotonic()) > self._lease_s:
+                log.warning("a writer held the turn to write for %.0f s without a sign of life: others go on", self._lease_s)
                 self._append(first, "revoked")
             if waited_s > _PATIENCE_S:
                 raise StoreUnavailable(f"the turn to write didn't come in {_PATIENCE_S:.0f} s")
