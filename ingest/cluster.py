@@ -27,6 +27,10 @@ SHARDED_BY: Final[Mapping[str, str]] = {
 }
 """Tables of a cluster that are Distributed, and by what."""
 
+VIEWS_OF_SHARDS: Final = ("charges", "outcomes")
+"""Views of each shard's own rows, with Distributed tables over them: a question is summed up where its rows stand. A view over Distributed tables has
+all rows that it asks for sent first."""
+
 OF_ONE_HOST: Final = frozenset({"migrations", "turns", "instrumentations"})
 """Tables that each host has for itself: what it was brought to; and what writers tell each other, of which only the host that all write through is asked."""
 
@@ -98,7 +102,7 @@ def placed(statement: str, to: Topology) -> str:
     if head is None:
         raise ValueError(f"no migration for a server: {statement[:80]!r}")
     verb, name = head.groups()
-    database = DATABASE if verb.endswith("VIEW") else to.database(name)
+    database = DATABASE if verb.endswith("VIEW") and name not in VIEWS_OF_SHARDS else to.database(name)
     rest = statement[head.end() :]
     if to.replicated and verb.startswith("CREATE TABLE"):
         rest = _ENGINE.sub(lambda engine: _replicated(database, name, engine), rest)
@@ -112,9 +116,10 @@ def on_cluster(to: Topology) -> str:
 
 def distributed(table: str, to: Topology) -> str:
     """The statement that makes, or makes anew, the table of `DATABASE` that stands for those of all shards. It holds nothing by itself."""
+    key = f", {SHARDED_BY[table]}" if table in SHARDED_BY else ""
     return (
         f"CREATE OR REPLACE TABLE {DATABASE}.{table}{on_cluster(to)} AS {SHARD}.{table} "
-        f"ENGINE = Distributed('{to.cluster}', '{SHARD}', '{table}', {SHARDED_BY[table]})"
+        f"ENGINE = Distributed('{to.cluster}', '{SHARD}', '{table}'{key})"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from tallystick.ingest.cluster import DATABASE, SHARD, SHARDED_BY, Kind, Topology, distributed, on_cluster, placed
+from tallystick.ingest.cluster import DATABASE, SHARD, SHARDED_BY, VIEWS_OF_SHARDS, Kind, Topology, distributed, on_cluster, placed
 from tallystick.ingest.errors import NewerData, StoreMisconfigured
 from tallystick.ingest.store import Store, error_name, read_sql
 
@@ -74,11 +74,15 @@ def migrate(store: Store, retention_days: int | None) -> list[str]:
     applied: dict[str, None] = {}
     for client in hosts:
         applied |= dict.fromkeys(_apply(client, known, to))
-    for client in hosts:
+    for client, shard in zip(hosts, store.each_host(to.rows), strict=True):
+        # A shard's views are of its own tables, by the names that its database has for them.
+        for view in VIEWS_OF_SHARDS:
+            shard.command(placed(read_sql(view), to))
         if to.kind is Kind.CLUSTER:
             _stand_for_shards(client, to)
         for view in VIEWS:
-            client.command(placed(read_sql(view), to))
+            if view not in VIEWS_OF_SHARDS:
+                client.command(placed(read_sql(view), to))
         if retention_days is not None:
             _set_retention(client, retention_days, to)
     return list(applied)
@@ -123,7 +127,7 @@ def _apply(client: "Client", known: Sequence[Migration], to: Topology) -> Iterat
 
 def _stand_for_shards(client: "Client", to: Topology) -> None:
     """Make the Distributed tables that aren't there or lack a column."""
-    for table in SHARDED_BY:
+    for table in (*SHARDED_BY, *VIEWS_OF_SHARDS):
         columns = [
             client.query(_COLUMNS, parameters={"database": database, "table": table}).result_rows
             for database in (DATABASE, SHARD)
