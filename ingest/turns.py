@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.summary import QuerySummary
@@ -44,10 +44,8 @@ _LONGEST_WAIT_S: Final = 0.05
 class Turns(Protocol):
     """Taken by everything that enters calls or corrections upon what it saw in the ledger."""
 
-    @property
-    def shared(self) -> bool:
-        """Whether other processes take them, too."""
-        ...
+    shared: ClassVar[bool]
+    """Whether other processes take them, too."""
 
     def take(self) -> AbstractContextManager[str]:
         """Wait for the turn and hold it. Yields an SQL condition that every statement which enters something must carry in its WHERE.
@@ -61,7 +59,7 @@ class Turns(Protocol):
 class LocalTurns:
     """Of the one process that holds a data directory."""
 
-    shared: Final = False
+    shared: ClassVar[bool] = False
 
     def __init__(self, lock: "AbstractContextManager[object] | None" = None) -> None:
         self._lock = threading.Lock() if lock is None else lock
@@ -125,7 +123,7 @@ class Silence:
 class ServerTurns:
     """Of all processes that write through one server. The table holds nothing after its restart: every turn is lost then."""
 
-    shared: Final = True
+    shared: ClassVar[bool] = True
 
     def __init__(self, store: Store, lease_s: float = LEASE_S) -> None:
         """Raises StoreUnavailable. lease_s: of others, as this one sees it."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse import CLUSTER, ClickHouse, ClickHouseCluster
@@ -118,7 +119,7 @@ def emptied(server: ClickHouse) -> Iterator[Store]:
     store.close()
 
 
-def embedded(store: Store, given: Sequence[Batch], tenant: str) -> list[tuple[object, ...]]:
+def embedded(store: Store, given: Sequence[Batch], tenant: str) -> list[Sequence[Any]]:
     """What one writer makes of it."""
     writer = Writer(store.client(), PriceBook(UserPrices()))
     for batch in given:
@@ -126,7 +127,7 @@ def embedded(store: Store, given: Sequence[Batch], tenant: str) -> list[tuple[ob
     return list(store.client().query(TOTALS.format(tenant=tenant)).result_rows)
 
 
-def totals(store: Store) -> list[tuple[object, ...]]:
+def totals(store: Store) -> list[Sequence[Any]]:
     assert store.client().query(DOUBLED).result_rows == [(0,)]
     return list(store.client().query(TOTALS.format(tenant=TENANT)).result_rows)
 
@@ -200,5 +201,5 @@ def test_two_shards(tmp_path: Path, chdb_store: Store) -> None:
         again = Process(tmp_path, [[plain(1000, 60)]], env)
         again.ends()
         after = totals(store)
-        assert [after[0][0], after[0][1]] == [before[0][0] + 60, before[0][1] + 60]  # type: ignore[operator]
+        assert [after[0][0], after[0][1]] == [before[0][0] + 60, before[0][1] + 60]
         store.close()
