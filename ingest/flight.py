@@ -18,8 +18,12 @@ from tallystick.schema.kafka import Brokers
 CONNECT_MS: Final = 5_000
 """For brokers to answer at all, and to say where the topic's partitions are."""
 
-REFUSED: Final = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError, errors.InvalidRecordError)
-"""Answers that are about a message. Others are about the brokers, the topic or the rights, and pass."""
+_ABOUT_MESSAGES: Final = (
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+    errors.InvalidRecordError,
+    errors.InvalidTimestampError,
+)
 
 _BATCH_BYTES: Final = 900_000
 """Of a partition's batch, uncompressed: brokers take 1,048,588 by default. A message may be a little larger, and is then alone."""
@@ -151,6 +155,12 @@ def connect(brokers: Brokers, topic: str) -> Any:
         missing = isinstance(error, (errors.KafkaTimeoutError, errors.UnknownTopicOrPartitionError))
         raise NoBroker(f"there is no topic {topic}: tallystick migrate makes it" if missing else said(error, brokers)) from error
     return producer
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether it is about a message. Others are about the brokers, the topic or the rights, and pass."""
+    # Of a batch that is refused for one message Kafka's client says this of the others.
+    return isinstance(error, _ABOUT_MESSAGES) or type(error) is errors.KafkaError
 
 
 def said(error: Exception, brokers: Brokers) -> str:

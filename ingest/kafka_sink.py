@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 
 from tallystick.ingest.committer import Full
 from tallystick.ingest.errors import StoreUnavailable
-from tallystick.ingest.flight import REFUSED, Flight, NoBroker, connect, said
+from tallystick.ingest.flight import Flight, NoBroker, connect, is_refusal, said
 from tallystick.ingest.message_cuts import Piece, cut
 from tallystick.ingest.spool import Message, Spool
 from tallystick.ingest.writer import Item, Outcome
@@ -389,7 +389,7 @@ class KafkaSink:
 
     def _give_up(self, flight: Flight, failure: Exception) -> NoReturn:
         """Raises _Again where it is about a message, NoBroker where it isn't."""
-        if not isinstance(failure, REFUSED):
+        if not is_refusal(failure):
             raise NoBroker(said(failure, self._brokers))
         numbers = flight.numbers
         if len(numbers) == 1:
@@ -398,7 +398,7 @@ class KafkaSink:
                 self.tally.refused += 1
             log.error(
                 "the brokers refuse a message for what it is (%s): it is set aside in the spool and sent again after the next start; "
-                "topic %s must take messages of %d bytes (max.message.bytes)",
+                "topic %s must take messages of %d bytes (max.message.bytes) and of any time (message.timestamp.after.max.ms)",
                 type(failure).__name__,
                 self._topic,
                 _MESSAGE_BYTES,

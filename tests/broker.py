@@ -6,12 +6,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.structs import TopicPartition
 
 RUN = Path(__file__).parent.parent / "deploy" / "kafka" / "run.sh"
@@ -75,7 +76,8 @@ class Broker:
 
     def kill(self) -> None:
         """SIGKILL, no chance to write anything."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def pause(self) -> None:
@@ -88,6 +90,12 @@ class Broker:
     def make_topic(self, name: str, config: dict[str, str], partitions: int = 1) -> None:
         admin: Any = KafkaAdminClient(bootstrap_servers=self.address)
         admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
+        admin.close()
+
+    def configure(self, topic: str, config: dict[str, str]) -> None:
+        """Change a topic's configuration."""
+        admin: Any = KafkaAdminClient(bootstrap_servers=self.address)
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
         admin.close()
 
     def leader(self, topic: str) -> int:
