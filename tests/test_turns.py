@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.ingest.store import read_sql
@@ -92,15 +92,19 @@ class Writer:
             self.server.running.remove(self.number)
 
 
-@given(st.lists(st.one_of(st.integers(0, 3), st.sampled_from(["revoke", "restart"])), max_size=120))
+BURSTS = st.lists(
+    st.tuples(st.one_of(st.integers(0, 2), st.sampled_from(["revoke", "restart"])), st.integers(1, 12)), max_size=14
+)
+
+
+@given(BURSTS)
 @settings(max_examples=1500, deadline=None)
-@example([0, 0, 0, 0, 0, "revoke", 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0])
-def test_nothing_is_doubled_and_what_was_acknowledged_stands(schedule: list[int | str]) -> None:
+def test_nothing_is_doubled_and_what_was_acknowledged_stands(bursts: list[tuple[int | str, int]]) -> None:
     """Who is never scheduled again was killed; who is late was stopped. A lease may end at any moment, however wrong that is."""
     server = Server()
-    writers = [Writer(number, server) for number in range(4)]
+    writers = [Writer(number, server) for number in range(3)]
     steps = [writer.steps() for writer in writers]
-    for choice in schedule:
+    for choice in [who for who, times in bursts for _ in range(times)]:
         match choice:
             case int():
                 next(steps[choice], None)
