@@ -12,7 +12,7 @@ from tallystick.client import Client, Result, result
 from tallystick.settings import DEFAULT_URL, Settings
 
 if TYPE_CHECKING:
-    from tallystick.server import LocalLedger
+    from tallystick.server.local import LocalLedger
     from tallystick.server.corrections import Desk
 
 SERVER_FILE = "server.json"
@@ -96,7 +96,7 @@ def connect(settings: Settings) -> Iterator[Ledger]:
             f"no ledger: {settings.data} doesn't exist and no server is named",
             "start one with `tallystick up`, try `tallystick demo`, or name one with --data or --url",
         )
-    from tallystick.server import open_local
+    from tallystick.server.local import open_local
 
     if settings.config is not None:
         # The engine moves into its directory.

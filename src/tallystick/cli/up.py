@@ -31,7 +31,7 @@ def up(**flags: Any) -> None:
     from tallystick.alerts.config_yaml import ConfigError
     from tallystick.alerts.database import LedgerError
     from tallystick.attribution.prices_file import PriceFileError
-    from tallystick.server import run
+    from tallystick.server.run import run
 
     try:
         run(settings)
