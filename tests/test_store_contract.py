@@ -119,7 +119,7 @@ def test_what_is_small_is_found_from_everywhere(opened: Opened) -> None:
 
 def test_a_batch_is_looked_up_in_the_ledger(opened: Opened) -> None:
     """A session's own tables and the ledger's, in both directions."""
-    client = opened.api.client()
+    client = opened.store.client()
     client.command("CREATE TEMPORARY TABLE looked_up (tenant String, trace_id FixedString(16)) ENGINE = Memory")
     client.command(ours("INSERT INTO looked_up SELECT DISTINCT tenant, trace_id FROM ledger WHERE {ours} LIMIT 40"))
     within = "SELECT count() FROM ledger PREWHERE tenant IN ('contract-a', 'contract-b') WHERE (tenant, trace_id) IN (SELECT tenant, trace_id FROM looked_up)"
