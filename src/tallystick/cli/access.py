@@ -12,8 +12,8 @@ from tallystick.client import Client, Result, result
 from tallystick.settings import DEFAULT_URL, Settings
 
 if TYPE_CHECKING:
-    from tallystick.server.local import LocalLedger
     from tallystick.server.corrections import Desk
+    from tallystick.server.local import LocalLedger
 
 SERVER_FILE = "server.json"
 """In the data directory while `up` holds it: `{"url": …, "pid": …}`."""
