@@ -207,6 +207,12 @@ def _totals(client: "Client", table: Table) -> dict[tuple[str, str], Totals]:
     }
 
 
+def added(hashes: Iterable[str]) -> str:
+    """The hash of the rows of several Totals together."""
+    pairs = [(int(text[:16], 16), int(text[16:], 16)) for text in hashes]
+    return _hex(sum(part) % 2**64 for part in zip(*pairs, strict=True)) if pairs else ""
+
+
 def _hex(hashes: Iterable[int]) -> str:
     return "".join(f"{value:016x}" for value in hashes)
 

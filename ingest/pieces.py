@@ -97,7 +97,7 @@ def pieces(client: "Client", table: Table, rows: int = PIECE_ROWS) -> Iterator[P
         bounds = _boundaries(client, table, within, rows) if count > rows * 3 // 2 else []
         for after, upto in zip([None, *bounds], [*bounds, None], strict=True):
             ends = [comparison(table.key, end, operator) for end, operator in ((after, ">"), (upto, "<=")) if end is not None]
-            yield Piece(table, " AND ".join([within, *ends]), count // (len(bounds) + 1), literal)
+            yield Piece(table, " AND ".join([within, *ends]), rows if upto else count - rows * len(bounds), literal)
 
 
 def comparison(key: Sequence[str], values: Sequence[str], operator: str) -> str:

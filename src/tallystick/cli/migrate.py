@@ -1,5 +1,6 @@
 """`tallystick migrate`: the ledger's schema, Kafka's topics, and a directory's ledger into a server's."""
 
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from tallystick.cli.output import Field, count, money, print_json, print_table, 
 from tallystick.settings import Settings
 
 if TYPE_CHECKING:
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     from tallystick.ingest.move import Compared, Totals
     from tallystick.server.moving import Entered, Plan
 
@@ -69,7 +72,17 @@ def migrate(
         _to_a_server(settings, replace(settings, clickhouse=to), dry_run=dry_run, verify_only=verify_only, as_json=as_json)
 
 
+def _refused(error: "ClickHouseError") -> Failure:
+    from tallystick.ingest.store import error_name
+
+    name = error_name(error)
+    hint = "a user that may make tables is needed, tallystick_admin say: docs/clickhouse.md" if name == "ACCESS_DENIED" else ""
+    return Failure(f"the engine fails: {name}", hint)
+
+
 def _to_the_present(settings: Settings, partitions: int, replication: int, *, check: bool, as_json: bool) -> None:
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     from tallystick.ingest import migrate as schema
     from tallystick.server.stores import open_ledger
 
@@ -82,6 +95,8 @@ def _to_the_present(settings: Settings, partitions: int, replication: int, *, ch
             done = []
         else:
             done = [f"applied migration {name}" for name in schema.migrate(store, settings.retention_days)]
+    except ClickHouseError as error:
+        raise _refused(error) from None
     finally:
         store.close()
     if settings.kafka:
@@ -119,7 +134,10 @@ def _topics(settings: Settings, partitions: int, replication: int, *, check: boo
 
 
 def _to_a_server(settings: Settings, to: Settings, *, dry_run: bool, verify_only: bool, as_json: bool) -> None:
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     from tallystick.ingest.errors import DataDirectoryInUse, StoreUnavailable
+    from tallystick.ingest.migrate import require_schema
     from tallystick.ingest.move import Mover
     from tallystick.ingest.turns import open_turns
     from tallystick.server import moving
@@ -129,6 +147,8 @@ def _to_a_server(settings: Settings, to: Settings, *, dry_run: bool, verify_only
 
     try:
         with moving.both(settings, to, prepare=not (dry_run or verify_only)) as (source, target):
+            if not dry_run:
+                require_schema(target)
             plan = moving.plan(source.client(), None if dry_run else target.client(), datetime.now(UTC))
             for part in plan.damaged:
                 click.echo(f"the engine couldn't read a part of the directory, which is left out: {part}", err=True)
@@ -137,16 +157,28 @@ def _to_a_server(settings: Settings, to: Settings, *, dry_run: bool, verify_only
             if dry_run:
                 _show_plan(plan, as_json=as_json)
                 return
+            for record in moving.records(target):
+                click.echo(
+                    f"{record.state} here before: {record.rows:,} rows of {record.source}, {record.at:%Y-%m-%d %H:%M} UTC",
+                    err=True,
+                )
+            began = datetime.now(UTC)
+            named = moving.Record(f"{socket.gethostname()}:{settings.data}", began, began, "moving", plan.rows)
             mover = Mover(source.client(), target.client(), open_turns(target))
             if not verify_only:
                 before = moving.standing(target)
+                moving.record(target, named)
                 _say(moving.enter(mover, plan, tell), before)
             compared = moving.compare(mover, plan)
+            if not verify_only and not any(one.missing for one in compared):
+                moving.record(target, named._replace(state="moved", at=datetime.now(UTC)), compared)
     except DataDirectoryInUse as error:
         raise Failure(
             str(error),
             "stop `tallystick up` there. To keep receiving meanwhile, let senders send to the new server first: docs/migrate.md",
         ) from None
+    except ClickHouseError as error:
+        raise _refused(error) from None
     except StoreUnavailable as error:
         raise Failure(f"{error}", error.hint or "what is there stays; run the same command again, and it goes on") from None
     _show(compared, as_json=as_json)

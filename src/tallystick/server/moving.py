@@ -1,18 +1,21 @@
 """`tallystick migrate --to`: a directory's ledger into a server's, and what came of it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tallystick.attribution.sql_files import insert_json
 from tallystick.ingest.cluster import DATABASE
 from tallystick.ingest.errors import StoreError
 from tallystick.ingest.migrate import migrate
-from tallystick.ingest.move import LEDGER, Compared, Mover
+from tallystick.ingest.move import LEDGER, Compared, Mover, added
 from tallystick.ingest.pieces import Piece, Table, pieces, tables
 from tallystick.ingest.store import EmbeddedStore, Store, read_sql, scalar
+from tallystick.ingest.turns import LocalTurns
 from tallystick.server.corrections import open_corrections
 from tallystick.server.stores import open_ledger
 from tallystick.settings import Settings
@@ -71,6 +74,42 @@ def plan(source: "Client", target: "Client | None", now: datetime) -> Plan:
     )
 
 
+class Record(NamedTuple):
+    """Of a move, as the target keeps it. state: `moving` until everything of `source` (HOST:DIRECTORY) was found at the target, then `moved`.
+
+    rows: of all tables; entries, calls, cost_usd and hash: of the ledger.
+    """
+
+    source: str
+    began_at: datetime
+    at: datetime
+    state: str
+    rows: int
+    entries: int = 0
+    calls: int = 0
+    cost_usd: Decimal | None = None
+    hash: str = ""
+
+
+def records(target: Store) -> list[Record]:
+    """What was moved there, the latest first."""
+    return [Record(*row) for row in target.client().query(read_sql("move_records")).result_rows]
+
+
+def record(target: Store, of: Record, compared: Iterable[Compared] = ()) -> None:
+    """Keep it at the target. compared: what was found there, all of the directory."""
+    ledger = [one.source for one in compared if one.table == LEDGER]
+    costs = [totals.cost_usd for totals in ledger if totals.cost_usd is not None]
+    told = of._replace(
+        entries=sum(totals.entries for totals in ledger),
+        calls=sum(totals.calls or 0 for totals in ledger),
+        cost_usd=sum(costs, Decimal(0)) if costs else None,
+        hash=added(totals.hash for totals in ledger),
+    )
+    moments = {name: f"{getattr(told, name):%Y-%m-%d %H:%M:%S.%f}"[:-3] for name in ("began_at", "at")}
+    insert_json(target.client(), "moves", [told._asdict() | moments])
+
+
 def standing(target: Store) -> int:
     """Entries of its ledger."""
     return int(scalar(target.client(), f"SELECT count() FROM {LEDGER}"))  # noqa: S608
@@ -109,7 +148,7 @@ class NoLedger(StoreError):
 
 @contextmanager
 def both(settings: Settings, to: Settings, *, prepare: bool) -> Iterator[tuple[Store, Store]]:
-    """A directory's ledger and the server's that it is moved to, open. Raises StoreError, NoLedger.
+    """A directory's ledger and the server's that it is moved to, open. Raises StoreError, NoLedger, ClickHouseError.
 
     prepare: bring both to the present schema, and take away what a killed run of corrections left of it in the directory.
     """
@@ -122,7 +161,7 @@ def both(settings: Settings, to: Settings, *, prepare: bool) -> Iterator[tuple[S
         stack.callback(target.close)
         if prepare:
             migrate(source, None)
-            open_corrections(source.client())
+            open_corrections(source, LocalTurns())
             # How long a ledger that is in use keeps its calls was decided there.
             used = scalar(target.each_host("system")[0], f"EXISTS TABLE {DATABASE}.{LEDGER}")
             migrate(target, None if used else settings.retention_days)
