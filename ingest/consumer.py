@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +27,7 @@ from tallystick.ingest.ceiling import Ceiling
 from tallystick.ingest.committer import BatchWriter
 from tallystick.ingest.dead_letters import DeadLetters, as_record
 from tallystick.ingest.entering import Entering, Stopped, Tally, backoff_s
+from tallystick.ingest.flows import Aside
 from tallystick.ingest.header_names import read_any_header_name
 from tallystick.ingest.messages import Message, Partition, Record, Topics, read_message
 from tallystick.ingest.payload import Limits
@@ -51,6 +52,9 @@ _BUSY_POLL_MS: Final = 50
 _FULL_POLL_MS: Final = 10
 _GROUP_S: Final = 0.2
 """… and while there is no room for more: the writer is waited for then, and in between polled only for the group's sake."""
+_JOINING_MS: Final = 2_000
+"""At least, while partitions are being given: the library (3.0.12) forgets that it has joined where that happens between two polls, and joins again,
+for ever if all of them are short."""
 
 _POLL_INTERVAL_MS: Final = 60_000
 """The polling thread does nothing that takes longer than a second. One that is silent for a minute hangs, and its partitions are for others."""
@@ -90,7 +94,6 @@ class Consuming:
     brokers: Brokers
     topics: Topics
     group: str
-    dead_letters: str
     instance: str | None = None
     session_s: int = 45
     max_spans: int = 64_000
@@ -100,12 +103,17 @@ class Consuming:
 
 
 class Consumer:
-    """From `start` to `close`. writer: makes what enters batches, in the thread that does. clock: nanoseconds since 1970."""
+    """From `start` to `close`.
+
+    writer: makes what enters batches, in the thread that does. set_aside: tells the loss ledger there of messages that don't reach the writer.
+    identity: of this process. clock: nanoseconds since 1970.
+    """
 
     def __init__(
         self,
         what: Consuming,
         writer: Callable[[], BatchWriter],
+        set_aside: Callable[[Sequence[Aside]], None],
         dead_letters: DeadLetters,
         *,
         identity: str,
@@ -115,7 +123,7 @@ class Consumer:
         self._what, self._clock, self._identity = what, clock, identity
         self.tally = Tally()
         self._ceiling = ceiling or Ceiling()
-        self._entering = Entering(writer, dead_letters, self._ceiling, self.tally, identity)
+        self._entering = Entering(writer, set_aside, dead_letters, ceiling=self._ceiling, tally=self.tally, identity=identity)
         self._gathering = Gathering(max_spans=what.max_spans, max_bytes=what.max_bytes, window_s=what.window_s)
         self._progress = Progress()
         self._membership = _Membership()
@@ -133,6 +141,7 @@ class Consumer:
         self._measured_at = self._commit_at = self._drain_until = 0.0
         self._mean_bytes = _POLL_BYTES / _POLL_RECORDS
         self._state = "it is starting"
+        self._joined = False
         self._closing = threading.Event()
         self._polling = threading.Thread(target=self._poll_until_closed, name="tallystick-consumer", daemon=True)
         self._writing = threading.Thread(target=self._write_until_closed, name="tallystick-writer", daemon=True)
@@ -262,29 +271,28 @@ class Consumer:
         else:
             kafka.resume(*kafka.paused())
             timeout_ms = _POLL_MS if due_s is None else min(_POLL_MS, int(due_s * 1000) + 1) if due_s else _BUSY_POLL_MS
-            most = max(1, min(_POLL_RECORDS, int(_POLL_BYTES / self._mean_bytes)))
-            found = kafka.poll(timeout_ms=timeout_ms, max_records=most)
-            # Partitions are taken and given within a poll, before it looks for records: these here are of partitions that are ours.
-            self._mind_members(kafka)
-            for records in found.values():
-                for given in records:
-                    self._read(kafka, as_record(given))
+            self._poll(kafka, timeout_ms)
         if now - self._measured_at > _LAG_S:
             self._measured_at = now
             self._measure(kafka)
 
     def _wait_for_writer(self, kafka: Any) -> bool:
         """For a moment. Where that wasn't long enough, poll for the group's sake, and read nothing."""
-        if self._idle.wait(_GROUP_S):
+        if self._joined and self._idle.wait(_GROUP_S):
             return False
         kafka.pause(*kafka.assignment())
-        found = kafka.poll(timeout_ms=_FULL_POLL_MS)
+        # It finds what there is of partitions that are given within it.
+        self._poll(kafka, _FULL_POLL_MS)
+        return True
+
+    def _poll(self, kafka: Any, timeout_ms: int) -> None:
+        most = max(1, min(_POLL_RECORDS, int(_POLL_BYTES / self._mean_bytes)))
+        found = kafka.poll(timeout_ms=timeout_ms if self._joined else max(timeout_ms, _JOINING_MS), max_records=most)
+        # Partitions are taken and given within a poll, before it looks for records: these here are of partitions that are ours.
         self._mind_members(kafka)
-        # Of partitions that were given within this poll.
         for records in found.values():
             for given in records:
                 self._read(kafka, as_record(given))
-        return True
 
     def _read(self, kafka: Any, record: Record) -> None:
         partition = record.partition
@@ -357,7 +365,8 @@ class Consumer:
             self.tally.rebalances += 1
             ours = ", ".join(f"{topic}/{number}" for topic, number in sorted(kafka.assignment()))
             log.info("partitions: %s", ours or "none")
-        self._state = "" if kafka.group_metadata().state == _STABLE else "it is joining its group"
+        self._joined = kafka.group_metadata().state == _STABLE
+        self._state = "" if self._joined else "it is joining its group"
 
     def _forget(self, gone: Collection[Partition]) -> None:
         """Partitions that aren't ours any more: what was gathered of them is discarded, what is being written isn't committed by us."""

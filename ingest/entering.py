@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from tallystick.ingest.ceiling import Ceiling
 from tallystick.ingest.committer import BatchWriter
 from tallystick.ingest.dead_letters import DeadLetters, Letter
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
+from tallystick.ingest.flows import Aside
 from tallystick.ingest.messages import PARTLY_REJECTED, UNREADABLE, Dead, Message
+from tallystick.ingest.store import error_name
 from tallystick.ingest.writer import Item, Outcome
 
 log = logging.getLogger(__name__)
@@ -44,7 +48,6 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     dead: Counter[str] = field(default_factory=Counter)
-    dead_spans: int = 0
     batches: int = 0
     failures: int = 0
     last_failure: str = ""
@@ -56,14 +59,22 @@ class Tally:
 class Entering:
     """Deals with one batch after the other, in a thread of its own: makes the writer and the producer there.
 
+    set_aside: tells the loss ledger of messages that don't reach the writer; called in that thread, again after an error.
     identity: of this process; it decides by how much its waits differ from others'.
     """
 
     def __init__(
-        self, writer: Callable[[], BatchWriter], dead_letters: DeadLetters, ceiling: Ceiling, tally: Tally, identity: str
+        self,
+        writer: Callable[[], BatchWriter],
+        set_aside: Callable[[Sequence[Aside]], None],
+        dead_letters: DeadLetters,
+        *,
+        ceiling: Ceiling,
+        tally: Tally,
+        identity: str,
     ) -> None:
-        self._make_writer, self._dead_letters, self._ceiling = writer, dead_letters, ceiling
-        self._tally, self._identity = tally, identity
+        self._make_writer, self._set_aside, self._dead_letters = writer, set_aside, dead_letters
+        self._ceiling, self._tally, self._identity = ceiling, tally, identity
         self._writer: BatchWriter | None = None
         self._stopping = threading.Event()
         self.waiting_for = ""
@@ -72,21 +83,26 @@ class Entering:
     def enter(self, batch: Sequence[Message]) -> None:
         """On return all of it is on disk, or among the dead letters. Raises Stopped."""
         live = [(message, message.item) for message in batch if message.item is not None]
-        letters = [(message.record, message.dead) for message in batch if message.dead is not None]
+        letters: list[Letter] = []
+        asides: list[Aside] = []
+        for message in batch:
+            if message.item is None:
+                asides += [message.aside] if message.aside else []
+                if message.dead is not None:
+                    letters.append((message.record, message.dead))
+                elif message.rejected:
+                    letters.append((message.record, Dead(PARTLY_REJECTED, counted(message.rejected))))
         fates = self._write([item for _, item in live]) if live else []
-        for (message, item), fate in zip(live, fates, strict=True):
+        for (message, _), fate in zip(live, fates, strict=True):
             if isinstance(fate, PoisonBatch):
-                self._tally.dead_spans += item.spans
+                asides += [message.aside._replace(reason=UNREADABLE)] if message.aside else []
                 letters.append((message.record, Dead(UNREADABLE, f"the engine can't decode it: {fate}")))
             elif problems := Counter(message.rejected) + Counter(fate.rejected):
                 letters.append((message.record, Dead(PARTLY_REJECTED, counted(problems))))
-        letters += [
-            (message.record, Dead(PARTLY_REJECTED, counted(message.rejected)))
-            for message in batch
-            if message.item is None and message.rejected
-        ]
         if letters:
             self._bury(letters)
+        if asides:
+            self._patiently(lambda: self._set_aside(asides))
         self._count(batch, letters)
 
     def stop(self) -> None:
@@ -140,6 +156,8 @@ class Entering:
                 raise
             except StoreUnavailable as error:
                 self.waiting_for = str(error)
+            except ClickHouseError as error:
+                self.waiting_for = error_name(error)
             except Exception as error:
                 # Not known to be the messages' fault: to stop here, and say so, loses nothing.
                 self._writer = None

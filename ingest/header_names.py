@@ -27,19 +27,20 @@ class _Batch(_records.DefaultRecordBatch):  # type: ignore[misc]
     def _mend(self, begin: int) -> None:
         """Put `?` in the place of names of the record at `begin` that aren't UTF-8: their length stays."""
         # Decompressed it is the batch's own, as it came a part of what was fetched.
-        self._buffer = bytearray(self._buffer)
+        buffer: bytearray = bytearray(self._buffer)
+        self._buffer: Any = buffer
         place = begin
         for _ in range(4):  # length, attributes, time, offset
-            _, place = decode_varint(self._buffer, place)
+            _, place = decode_varint(buffer, place)
         for _ in range(2):  # key, value
             place = self._after(place)[1]
-        count, place = decode_varint(self._buffer, place)
+        count, place = decode_varint(buffer, place)
         for _ in range(count):
             name, end = self._after(place)
             try:
-                self._buffer[name:end].decode()
+                buffer[name:end].decode()
             except UnicodeDecodeError:
-                self._buffer[name:end] = b"?" * (end - name)
+                buffer[name:end] = b"?" * (end - name)
             place = self._after(end)[1]
 
     def _after(self, place: int) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from tallystick.ingest.flows import Origin
-from tallystick.ingest.payload import Limits, PayloadError, check_protobuf
+from tallystick.ingest.flows import EMPTY, Aside, Origin
+from tallystick.ingest.payload import Limits, Payload, PayloadError, check_protobuf
 from tallystick.ingest.writer import Item
 from tallystick.schema.kafka import Received, read_headers
 
@@ -25,6 +25,9 @@ _EARLIEST_MS: Final = 1_577_836_800_000
 """2020: what was written before is written by a clock that was never set."""
 
 _DAY_NS: Final = 86_400_000_000_000
+
+_TENANT: Final = 200
+"""Characters of a tenant's name, and of a receiver's, at most."""
 
 
 class Partition(NamedTuple):
@@ -64,12 +67,15 @@ class Dead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A record and what it is: an item, dead, or, with neither, without spans. rejected: reason → spans left out of the item."""
+    """A record and what it is: an item, dead, or, with neither, without spans. rejected: reason → spans left out of the item. aside: what the loss
+    ledger is told where it doesn't reach the writer.
+    """
 
     record: Record
     item: Item | None = None
     dead: Dead | None = None
     rejected: Mapping[str, int] = field(default_factory=dict)
+    aside: Aside | None = None
 
     @property
     def spans(self) -> int:
@@ -92,31 +98,29 @@ def read_message(record: Record, topics: Topics, limits: Limits, now_ns: int) ->
     ours = record.partition.topic == topics.received
     headers = read_headers(record.headers) if ours else Received()
     tenant = headers.tenant if ours else topics.tenants[record.partition.topic]
-    if not tenant or len(tenant) > 200 or not tenant.isprintable():
-        return Message(
-            record, dead=Dead(UNKNOWN_TENANT, "no header names a tenant" if not tenant else "the tenant's name is no name")
-        )
-    if record.value is None:
-        return Message(record, dead=Dead(MALFORMED, "there is no value"))
-    try:
-        if len(record.value) > limits.decoded_bytes:
-            return Message(record, dead=Dead(TOO_LARGE, f"over {limits.decoded_bytes} bytes"))
-        payload = check_protobuf(record.value, limits)
-    except PayloadError as error:
-        return Message(record, dead=Dead(TOO_LARGE if error.status == 413 else MALFORMED, _resembles(record.value) or str(error)))
-    if not payload.spans:
-        return Message(record, rejected=payload.rejected)
-    origin = Origin(
-        record.partition.topic,
-        record.partition.number,
-        record.offset,
-        headers.receiver,
-        headers.number or 0,
-        headers.accepted or 0,
-    )
     received_ns = _received(headers.received_unix_nano, record.timestamp_ms, now_ns)
-    item = Item(payload.data, payload.spans, tenant, received_ns, headers.operator, origin, payload.accounts)
-    return Message(record, item, rejected=payload.rejected)
+    origin = Origin(*record.partition, record.offset, headers.receiver[:_TENANT], headers.number or 0, headers.accepted or 0)
+    aside = Aside(origin, tenant[:_TENANT], received_ns, EMPTY, min(headers.spans or 0, limits.spans))
+    found = _payload(record.value, tenant, limits)
+    if isinstance(found, Dead):
+        return Message(record, dead=found, aside=aside._replace(reason=found.reason))
+    if not found.spans:
+        return Message(record, rejected=found.rejected, aside=aside)
+    item = Item(found.data, found.spans, tenant, received_ns, headers.operator, origin, found.accounts)
+    return Message(record, item, rejected=found.rejected, aside=aside._replace(spans=found.spans))
+
+
+def _payload(value: bytes | None, tenant: str, limits: Limits) -> Payload | Dead:
+    if not tenant or len(tenant) > _TENANT or not tenant.isprintable():
+        return Dead(UNKNOWN_TENANT, "the tenant's name is no name" if tenant else "no header names a tenant")
+    if value is None:
+        return Dead(MALFORMED, "there is no value")
+    if len(value) > limits.decoded_bytes:
+        return Dead(TOO_LARGE, f"over {limits.decoded_bytes} bytes")
+    try:
+        return check_protobuf(value, limits)
+    except PayloadError as error:
+        return Dead(TOO_LARGE if error.status == 413 else MALFORMED, _resembles(value) or str(error))
 
 
 def _received(header_ns: int | None, timestamp_ms: int, now_ns: int) -> int:

@@ -17,6 +17,7 @@ from tallystick.ingest.committer import BatchWriter
 from tallystick.ingest.consumer import Consumer, Consuming
 from tallystick.ingest.dead_letters import DeadLetters, dead_letter_producer
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
+from tallystick.ingest.flows import Aside
 from tallystick.ingest.messages import Topics
 from tallystick.ingest.writer import Item, Outcome, Written
 from tallystick.schema.kafka import Brokers, received_headers
@@ -43,6 +44,7 @@ class Topic:
         self.broker, self.name, self.partitions = broker, name, partitions
         self.received, self.others, self.dead = f"{name}.received", f"{name}.others", f"{name}.dead"
         self.tenant = name
+        self.asides: list[Aside] = []
         admin: Any = KafkaAdminClient(bootstrap_servers=broker.address)
         admin.create_topics([NewTopic(topic, partitions, 1) for topic in (self.received, self.others, self.dead)])
         admin.close()
@@ -77,8 +79,9 @@ class Topic:
         brokers = Brokers((self.broker.address,), {})
         given: dict[str, Any] = {"session_s": 6, "window_s": 0.1, **what}
         return Consumer(
-            Consuming(brokers, Topics(self.received, {self.others: self.tenant}), self.name, self.dead, **given),
+            Consuming(brokers, Topics(self.received, {self.others: self.tenant}), self.name, **given),
             writer,
+            self.asides.extend,
             DeadLetters(self.dead, lambda: dead_letter_producer(brokers)),
             identity=identity,
             ceiling=ceiling,

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import otlp
@@ -19,7 +20,6 @@ from tallystick.ingest.consumer import CeilingReached, Fenced
 from tallystick.ingest.entering import backoff_s
 from tallystick.ingest.errors import StoreUnavailable
 from tallystick.ingest.writer import Item, Written
-
 
 START = time.time_ns() - 60_000_000_000
 
@@ -183,7 +183,7 @@ def test_a_message_that_is_rejected_in_part_is_entered_and_kept(topic: Topic) ->
 
 def test_a_header_whose_name_is_no_text_stops_nobody(topic: Topic) -> None:
     class Name(str):
-        def encode(self, *_: object) -> bytes:
+        def encode(self, encoding: str = "", errors: str = "") -> bytes:
             return b"\xff\xfe"
 
     shelf = Shelf()
@@ -247,7 +247,7 @@ def test_messages_that_retention_took_are_counted(topic: Topic, caplog: pytest.L
     admin: Any = KafkaAdminClient(bootstrap_servers=topic.broker.address)
     places = [TopicPartition(topic.received, number) for number in range(3)]
     consumer = topic.consumer(lambda: shelf)
-    made: Any = __import__("kafka").KafkaConsumer
+    made: Any = KafkaConsumer
     reader = made(bootstrap_servers=topic.broker.address)
     ends = reader.end_offsets(places)
     reader.close()
@@ -287,9 +287,14 @@ class Slow(Shelf):
 def test_consumers_come_and_go_under_load(topic: Topic) -> None:
     sent = payloads(1500)
     shelves = [Slow() for _ in range(3)]
-    feeding = threading.Thread(target=lambda: [topic.send(sent[at : at + 50]) for at in range(0, len(sent), 50)])
+
+    def feed() -> None:
+        for at in range(0, len(sent), 50):
+            topic.send(sent[at : at + 50])
+
+    feeding = threading.Thread(target=feed)
     feeding.start()
-    consumers = [topic.consumer(lambda shelf=shelf: shelf, str(n), max_spans=20) for n, shelf in enumerate(shelves)]
+    consumers = [topic.consumer(partial(lambda shelf: shelf, shelf), str(n), max_spans=20) for n, shelf in enumerate(shelves)]
     with running(consumers[0]):
         until(lambda: consumers[0].tally.messages > 100)
         with running(consumers[1]):
@@ -309,7 +314,7 @@ def test_partitions_that_go_while_the_store_is_away_are_the_others_business(topi
     with running(first):
         until(lambda: first.tally.failures)
         with running(second):
-            until(lambda: fine.taken)
+            until(lambda: fine.taken, 20)
             before = topic.committed()
             assert before <= len(fine.taken)
         stuck.there.set()

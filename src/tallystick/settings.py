@@ -134,6 +134,30 @@ TABLE: Final = (
     Setting("kafka_dead_letters", "TALLYSTICK_KAFKA_DEAD_LETTERS", str, DEAD_LETTERS, "Topic of messages that can't be entered."),
     Setting("kafka_group", "TALLYSTICK_KAFKA_GROUP", str, "tallystick", "Consumer group that shares the topics' partitions."),
     Setting(
+        "kafka_instance",
+        "TALLYSTICK_KAFKA_INSTANCE",
+        str,
+        None,
+        "Name of this consumer in its group, of no other: it keeps its partitions then while it is started again.",
+    ),
+    Setting(
+        "kafka_session_s",
+        "TALLYSTICK_KAFKA_SESSION_S",
+        int,
+        45,
+        "Seconds after which a consumer that is silent loses its partitions.",
+    ),
+    Setting(
+        "dead_letters_run",
+        "TALLYSTICK_DEAD_LETTERS_RUN",
+        int,
+        100,
+        "Dead letters in a row at which a consumer stops: then it isn't the messages that are wrong. 0 is no ceiling.",
+    ),
+    Setting(
+        "dead_letters_percent", "TALLYSTICK_DEAD_LETTERS_PERCENT", int, 20, "The same for their share of the last 1,000 messages."
+    ),
+    Setting(
         "spool_bytes",
         "TALLYSTICK_SPOOL_BYTES",
         int,
@@ -192,6 +216,10 @@ class Settings:
     kafka_tenants: str
     kafka_dead_letters: str
     kafka_group: str
+    kafka_instance: str | None
+    kafka_session_s: int
+    dead_letters_run: int
+    dead_letters_percent: int
     spool_bytes: int
     keys: Path | None
     health_port: int

@@ -12,6 +12,7 @@ from tallystick.cli.failure import in_words
 COMMANDS = (
     "up",
     "receiver",
+    "ingest",
     "api",
     "demo",
     "replay",
@@ -32,6 +33,7 @@ COMMANDS = (
     "alerts",
     "keys",
     "migrate",
+    "audit",
     "doctor",
 )
 """In the order of the help: what a newcomer needs first."""
