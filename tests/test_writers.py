@@ -142,6 +142,14 @@ def test_together_they_enter_what_one_would(one_server: ClickHouse, chdb_store: 
         assert totals(store) == embedded(chdb_store, given, f"writers {writers}")
 
 
+def test_halves_of_calls_told_to_two_writers(one_server: ClickHouse, tmp_path: Path) -> None:
+    """Neither has seen both instrumentations: they tell each other."""
+    with emptied(one_server) as store:
+        for inner in (False, True):
+            assert Process(tmp_path, [[halves(0, 8, inner)]], one_server.env("ingest")).ends()
+        assert totals(store)[0][1] == 8
+
+
 @pytest.mark.parametrize("step", ["looked", "entering", "entered"])
 @pytest.mark.parametrize("end", ["goes on", "killed"])
 def test_one_that_is_stopped(one_server: ClickHouse, tmp_path: Path, step: str, end: str) -> None:

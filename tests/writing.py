@@ -38,7 +38,9 @@ class Stopping:
             stop(step)
         if step == "entering":
             threading.Thread(target=self._stop_while_it_runs, daemon=True).start()
-            sql = sql.replace("WHERE problem = ''", "WHERE sleepEachRow(0.05) = 0 AND problem = ''", 1)
+            # Longer than another one takes to start.
+            sql = sql.replace("WHERE problem = ''", "WHERE sleepEachRow(0.2) = 0 AND problem = ''", 1)
+            options["settings"] = {"function_sleep_max_microseconds_per_block": 60_000_000}
         done = self._client.command(sql, **options)
         if step == "entered":
             stop(step)
