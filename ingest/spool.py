@@ -4,6 +4,7 @@ A file of SQLite in its write-ahead mode, held by one process. What was put toge
 share the disk's flush. Its pages are used again, and given back when the queue is empty.
 """
 
+import fcntl
 import json
 import logging
 import sqlite3
@@ -34,7 +35,6 @@ _FEWEST_PAGES: Final = 16
 _LOG_BYTES: Final = 16 << 20
 """Bytes of the write-ahead log at which it is written back: what the queue may take beyond its limit, beside one transaction."""
 
-_IN_USE: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -84,6 +84,11 @@ class Spool:
         self._messages = self._refused = self._pages = 0
         try:
             data.mkdir(parents=True, exist_ok=True)
+            # SQLite's own lock is gone while the file is opened anew.
+            self._holding = (data / "spool.lock").open("w")
+            fcntl.flock(self._holding, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataDirectoryInUse(f"another process holds {self._file}") from error
         except OSError as error:
             raise StoreUnavailable(f"{data} can't be used: {error.strerror}") from error
         self._do(self._take_back)
@@ -155,9 +160,10 @@ class Spool:
     def close(self) -> None:
         with self._lock:
             self._close()
+            self._holding.close()
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Raises SpoolFull where SQLite can't, DataDirectoryInUse."""
+        """Raises SpoolFull where SQLite can't."""
         with self._lock:
             try:
                 try:
@@ -170,8 +176,6 @@ class Spool:
             except sqlite3.Error as error:
                 # What it believes of the file may be wrong after an error of the disk.
                 self._close()
-                if _code(error) in _IN_USE:
-                    raise DataDirectoryInUse(f"another process holds {self._file}") from error
                 raise SpoolFull(f"{self._file} takes nothing now: {error}") from error
 
     def _measured(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -195,7 +199,7 @@ class Spool:
             for pragma in (
                 f"page_size = {_PAGE_BYTES}",
                 "auto_vacuum = INCREMENTAL",
-                # Held for good from the first statement on.
+                # Then it needs no file of shared memory.
                 "locking_mode = EXCLUSIVE",
                 "journal_mode = WAL",
                 "synchronous = FULL",

@@ -65,6 +65,10 @@ def test_a_second_process_gets_a_clear_error(spool: Spool, tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "data"], capture_output=True, text=True, env=CLEAN, check=False)
     assert f"DataDirectoryInUse: another process holds {tmp_path / 'data' / FILE}" in done.stderr
     spool.put([message(1)])
+    # Nor after an error, when the file is opened anew.
+    filled(spool, 2, 3_000_000)
+    spool.remove(10)
+    spool.put([message(1)])
     with pytest.raises(DataDirectoryInUse):
         Spool(tmp_path / "data", 1 << 20)
     assert numbers(spool) == [1]
