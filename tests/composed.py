@@ -32,10 +32,15 @@ def tallystick_services(file: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: service for name, service in file["services"].items() if service["image"].startswith("tallystick:")}
 
 
-def figures() -> dict[str, int]:
-    """Services that Prometheus asks → the port at which it asks them."""
-    (job,) = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
-    return {name: asked["port"] for asked in job["dns_sd_configs"] for name in asked["names"]}
+def figures() -> dict[str, tuple[int, bool]]:
+    """Services that Prometheus asks → the port at which it asks them, and whether it does with a key."""
+    jobs = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    return {
+        name: (asked["port"], "authorization" in job)
+        for job in jobs
+        for asked in job["dns_sd_configs"]
+        for name in asked["names"]
+    }
 
 
 def made_env(target: Path) -> dict[str, str]:

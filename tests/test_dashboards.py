@@ -55,7 +55,7 @@ def test_figures_of_the_pipeline_are_shown_by_some_role(title: str, target: dict
             "rate(" in target["expr"] or "increase(" in target["expr"] or title == "Lost to retention"
         )
         labels |= {attribute.replace(".", "_") for attribute in metric.attributes}
-    used = re.findall(r"by \(([^)]+)\)", target["expr"]) + re.findall(r"(\w+)=", target["expr"])
+    used = re.findall(r"by \(([^)]+)\)", target["expr"]) + re.findall(r"(\w+)=~?", target["expr"])
     assert {label.strip() for group in used for label in group.split(",")} <= labels
     assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels
 
