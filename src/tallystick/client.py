@@ -275,6 +275,10 @@ class Client:
         """What the server received, stored, dropped and rejected so far. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/status"))
 
+    def audit(self, *, since: str = "24h", settle_s: int = 300) -> dict[str, Any]:
+        """What was lost between calls and their rows: AuditAnswer of /docs. settle_s: after which what hasn't come is lost. Raises Unreachable, Refused."""
+        return dict(self._json("GET", "/v1/audit", params={"since": since, "settle": settle_s}))
+
     def budgets(self, values: int = 20) -> dict[str, Any]:
         """`budgets` and how they stand, with the `values` that spent most of each; `problems`, `warnings`. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/budgets", params={"values": values}))

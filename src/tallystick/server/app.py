@@ -1,7 +1,7 @@
 """The HTTP application: routes, and one shape for every error."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,21 +11,24 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 
 from tallystick.alerts.database import LedgerError
+from tallystick.attribution.audit import Partition
 from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.user_sql import BadQuery
-from tallystick.ingest.committer import Committer
+from tallystick.ingest.committer import Counting
 from tallystick.ingest.payload import PayloadError
 from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
 from tallystick.ingest.store import Store
 from tallystick.server import (
     alerts_api,
     allocation_api,
+    audit_api,
     budgets_api,
     charges_api,
     clickhouse_api,
     corrections_api,
     focus_api,
     guard_api,
+    metrics_api,
     outcomes_api,
     questions_api,
     reconcile_api,
@@ -41,7 +44,9 @@ from tallystick.server.api_doc import describe
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk
+from tallystick.server.figures import TimedRequests
 from tallystick.server.ledger_state import LedgerState
+from tallystick.server.metrics import Metrics
 from tallystick.server.operators import askers_only, operators_only, senders_only
 from tallystick.server.recorded_price import recorded_price
 
@@ -102,7 +107,7 @@ class UnknownPrice(PayloadError):
 
 def create_app(
     store: Store,
-    committer: Committer | None,
+    committer: Counting | None,
     receiver: Receiver | None,
     door: Door,
     alerts: Alerts,
@@ -111,10 +116,14 @@ def create_app(
     desk: Desk,
     config: Path | None = None,
     ready: Callable[[], str] = lambda: "",
+    waiting: Callable[[], Sequence[Partition] | None] = lambda: None,
+    retention_days: int = 0,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
-    """The application over an open store, a running committer and a receiver, or neither, and alerts.
+    """The application over an open store, a running committer (or what is in its place) and a receiver, or neither, and alerts.
 
-    prices: of the configuration file `config`. ready: "" while it can do its work, else why it can't.
+    prices: of the configuration file `config`. ready: "" while it can do its work, else why it can't. waiting: what Kafka holds, None without it.
+    retention_days: after which calls are deleted, 0 never. metrics: of the process.
     """
     app = FastAPI(
         title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None
@@ -122,6 +131,9 @@ def create_app(
     asking = Asking(store)
 
     app.add_middleware(Guard, door=door)
+    if metrics is not None:
+        app.add_middleware(TimedRequests, metrics=metrics)
+        app.include_router(metrics_api.router(metrics, door))
 
     @app.get("/healthz", summary="Alive", tags=["operation"])
     async def healthz() -> dict[str, str]:
@@ -200,6 +212,7 @@ def create_app(
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(guard_api.router(alerts, door, state))
     app.include_router(alerts_api.router(alerts, door))
+    app.include_router(audit_api.router(store, door, asking, waiting, retention_days))
     describe(app)
     _answer_errors(app)
     return app

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +13,11 @@ import uvicorn
 
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import UserPrices, load_prices_file
-from tallystick.ingest.committer import Committer
+from tallystick.ingest.committer import Committer, Counting
 from tallystick.ingest.keys import KeyStore
 from tallystick.ingest.migrate import migrate
 from tallystick.ingest.payload import Limits
-from tallystick.ingest.receiver import Receiver, grpc_server
+from tallystick.ingest.receiver import Receiver, Sink, grpc_server
 from tallystick.ingest.store import hold
 from tallystick.ingest.turns import open_turns
 from tallystick.ingest.writer import Writer
@@ -25,6 +25,8 @@ from tallystick.server.alerts import Alerts
 from tallystick.server.app import create_app
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk, open_corrections
+from tallystick.server.figures import TimedWriter, show_alerts, show_committer, show_receiver, show_store
+from tallystick.server.metrics import Metrics, Role
 from tallystick.server.serving import DRAIN_S, address, listen, log_to_stderr, serve
 from tallystick.server.stores import open_ledger
 from tallystick.settings import Settings
@@ -50,15 +52,27 @@ def run(settings: Settings) -> None:
         book = PriceBook(prices)
         turns = open_turns(store)
         desk = Desk(open_corrections(store, turns), book)
-        committer = Committer(
-            lambda: Writer(store.client(), book, turns),
-            window_s=settings.batch_window_ms / 1000,
-            max_spans=settings.batch_max_spans,
-        )
-        committer.start()
-        stack.callback(committer.close)
+        metrics = Metrics(Role.UP)
+        stack.callback(metrics.close)
+        sink: Sink
+        committer: Counting
+        ready: Callable[[], str] = _always
+        if settings.kafka:
+            from tallystick.server.through_kafka import through_kafka
+
+            committer = through = stack.enter_context(through_kafka(settings, store, book, turns, metrics))
+            sink, ready = through.sink, through.ready
+        else:
+            committer = sink = Committer(
+                lambda: TimedWriter(Writer(store.client(), book, turns), metrics),
+                window_s=settings.batch_window_ms / 1000,
+                max_spans=settings.batch_max_spans,
+            )
+            sink.start()
+            stack.callback(sink.close)
+            show_committer(metrics, sink)
         door = Door(keys, settings.host)
-        receiver = Receiver(committer, door.sender, Limits(settings.max_body_bytes, settings.max_request_spans))
+        receiver = Receiver(sink, door.sender, Limits(settings.max_body_bytes, settings.max_request_spans))
         listening = stack.enter_context(contextlib.closing(listen(settings.host, settings.port)))
         if settings.grpc_port:
             server, _ = grpc_server(receiver, address(settings.host, settings.grpc_port))
@@ -70,11 +84,26 @@ def run(settings: Settings) -> None:
         alerts = Alerts(store, settings, url, holder=f"{socket.gethostname()}:{settings.data}")
         alerts.start()
         stack.callback(alerts.stop)
+        show_receiver(metrics, receiver)
+        show_alerts(metrics, lambda: alerts.scheduler.pace, alerts.ledger)
+        show_store(metrics, store)
         if not door.open:
             log.info("listening on %s, which isn't a loopback address: every request needs a key", settings.host)
         serve(
             uvicorn.Config(
-                create_app(store, committer, receiver, door, alerts, prices=prices, desk=desk, config=settings.config),
+                create_app(
+                    store,
+                    committer,
+                    receiver,
+                    door,
+                    alerts,
+                    prices=prices,
+                    desk=desk,
+                    config=settings.config,
+                    ready=ready,
+                    retention_days=settings.retention_days,
+                    metrics=metrics,
+                ),
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
@@ -82,6 +111,11 @@ def run(settings: Settings) -> None:
             listening,
             url,
         )
+
+
+def _always() -> str:
+    """It is ready."""
+    return ""
 
 
 @contextlib.contextmanager

@@ -18,8 +18,11 @@ from tallystick.server.alerts import Alerts
 from tallystick.server.app import create_app
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk, open_corrections
+from tallystick.server.figures import show_store
+from tallystick.server.metrics import Metrics, Role
 from tallystick.server.serving import address, listen, log_to_stderr, serve
 from tallystick.server.stores import open_ledger
+from tallystick.server.waiting import waiting
 from tallystick.settings import Settings
 
 
@@ -42,8 +45,12 @@ def run_api(settings: Settings) -> None:
         url = f"http://{address(settings.host, listening.getsockname()[1])}"
         alerts = Alerts(store, settings, url, evaluates=False)
         stack.callback(alerts.stop)
+        metrics = Metrics(Role.API)
+        stack.callback(metrics.close)
+        show_store(metrics, store)
         app = create_app(
-            store, None, None, Door(keys, settings.host), alerts, prices=prices, desk=desk, config=settings.config, ready=answers(store)
+            store, None, None, Door(keys, settings.host), alerts, prices=prices, desk=desk, config=settings.config, ready=answers(store),
+            waiting=lambda: waiting(settings), retention_days=settings.retention_days, metrics=metrics,
         )  # fmt: skip
         serve(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), listening, url)
 
