@@ -206,9 +206,9 @@ def test_the_configuration_is_a_valid_one() -> None:
 
 def test_prometheus_asks_every_role_where_its_health_is_asked(services: dict[str, Any]) -> None:
     on_metrics = {name for name, service in services.items() if "metrics" in service["networks"]} - {"prometheus"}
-    assert figures() == {
-        name: int(re.findall(r":(\d+)/readyz", services[name]["healthcheck"]["test"][2])[0]) for name in on_metrics
-    }
+    ports = {name: port for name, (port, _) in figures().items()}
+    assert ports == {name: int(re.findall(r":(\d+)/readyz", services[name]["healthcheck"]["test"][2])[0]) for name in on_metrics}
+    assert {name for name, (_, keyed) in figures().items() if keyed} == {"api"}
 
 
 @pytest.mark.skipif(not shutil.which("haproxy"), reason="HAProxy isn't here")
