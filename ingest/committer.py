@@ -61,6 +61,15 @@ class Tally:
     last_failure: str = ""
 
 
+class Counting(Protocol):
+    """What tells what became of spans: a committer, or what is in its place."""
+
+    @property
+    def tally(self) -> Tally: ...
+    @property
+    def waiting(self) -> tuple[int, int]: ...
+
+
 class Committer:
     """A bounded queue and the one thread that writes.
 

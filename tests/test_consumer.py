@@ -12,7 +12,7 @@ import otlp
 import pytest
 from broker import Broker
 from consuming import POISON, Shelf, Topic, running, until
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.structs import TopicPartition
 
 from tallystick.ingest.ceiling import Ceiling

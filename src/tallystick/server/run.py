@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -29,6 +30,7 @@ from tallystick.server.figures import TimedWriter, show_alerts, show_committer, 
 from tallystick.server.metrics import Metrics, Role
 from tallystick.server.serving import DRAIN_S, address, listen, log_to_stderr, serve
 from tallystick.server.stores import open_ledger
+from tallystick.server.waiting import waiting
 from tallystick.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ def run(settings: Settings) -> None:
                     desk=desk,
                     config=settings.config,
                     ready=ready,
+                    waiting=partial(waiting, settings),
                     retention_days=settings.retention_days,
                     metrics=metrics,
                 ),
