@@ -49,7 +49,10 @@ def halves(first: int, count: int, inner: bool) -> Payload:
     name = "inner" if inner else "outer"
     spans = [
         span(
-            f"half {i} {name}", start_ns=RECEIVED_NS - (i * 10 + inner) * 1_000_000_000, duration_ns=900_000_000, attributes=known
+            f"half {i} {name}",
+            start_ns=RECEIVED_NS - i * 10_000_000_000 + inner * 10_000_000,
+            duration_ns=1_000_000_000 - inner * 100_000_000,
+            attributes=known,
         )
         for i in range(first, first + count)
     ]
