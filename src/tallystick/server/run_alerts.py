@@ -10,7 +10,9 @@ import click
 
 from tallystick.ingest.migrate import require_schema
 from tallystick.server.alerts import Alerts
+from tallystick.server.figures import show_alerts
 from tallystick.server.health import Health
+from tallystick.server.metrics import Metrics, Role
 from tallystick.server.run_api import answers
 from tallystick.server.serving import log_to_stderr
 from tallystick.server.stores import open_ledger
@@ -31,7 +33,10 @@ def run_alerts(settings: Settings) -> None:
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(contextlib.closing(open_ledger(settings)))
         require_schema(store)
+        metrics = Metrics(Role.ALERTS)
+        stack.callback(metrics.close)
         alerts = Alerts(store, settings, None)
+        show_alerts(metrics, lambda: alerts.scheduler.pace, alerts.ledger)
         reachable = answers(store)
 
         def ready() -> str:
@@ -42,7 +47,7 @@ def run_alerts(settings: Settings) -> None:
 
         url = ""
         if settings.health_port:
-            health = Health(settings.host, settings.health_port, ready)
+            health = Health(settings.host, settings.health_port, ready, metrics.page)
             health.start()
             stack.callback(health.close)
             url = health.url

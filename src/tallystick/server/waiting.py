@@ -1,5 +1,6 @@
 """What waits in Kafka: the topics' partitions as brokers tell of them."""
 
+import logging
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,12 +20,12 @@ def waiting(settings: Settings) -> list[Partition] | None:
         return None
     from kafka.errors import KafkaError
 
-    topics = [
-        settings.kafka_received,
-        *(one.partition("=")[0].strip() for one in settings.kafka_tenants.split(",") if one.strip()),
-    ]
+    from tallystick.server.run_ingest import topics_of
+
+    # It tells of every connection.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
-        return _asked(brokers_of(settings), settings.kafka_group, topics)
+        return _asked(brokers_of(settings), settings.kafka_group, topics_of(settings).names)
     except KafkaError as error:
         raise StoreUnavailable(
             f"Kafka can't be asked: {type(error).__name__}", "is it running, and TALLYSTICK_KAFKA right?"
