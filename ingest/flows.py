@@ -24,7 +24,8 @@ _MOST_RESOURCES: Final = 1_000
 
 class Origin(NamedTuple):
     """Where a payload came from. source: `HTTP` or a topic, of which partition and offset are. receiver: the process that wrote it there, number:
-    which of that process' messages it is, from 1, accepted: spans that it had promised to keep before; "" and 0 where nobody tells.
+    which of that process' messages it is, from 1, accepted: spans that it had taken by then, this message's among them, and not handed back;
+    "" and 0 where nobody tells.
     """
 
     source: str
