@@ -40,6 +40,11 @@ _WHOLE: Final = {
     "parallel_distributed_insert_select": 0,
 }
 
+_SOURCE: Final = "the directory can't be read"
+_RESTORE: Final = "what was moved stays; if it says so again, restore the directory from a backup"
+_TARGET: Final = "the target fails"
+_AGAIN: Final = "what was moved stays; run the same command again, and it goes on"
+
 _COUNT: Final = "SELECT count() FROM {{source}} WHERE {{condition}}"
 
 _SIGNED: Final = ("calls", "cost_usd", "reported_cost_usd")
@@ -95,7 +100,7 @@ class Mover:
 
     def move(self, piece: Piece) -> Entered:
         """Enter what doesn't stand there yet."""
-        with self._failing("at the target"):
+        with self._failing(_TARGET):
             if self._stands(piece):
                 return Entered()
             self._stage(piece)
@@ -104,7 +109,7 @@ class Mover:
 
     def missing(self, piece: Piece) -> dict[str, int]:
         """How many rows of it don't stand at the target, by tenant; of tables other than the ledger under ''."""
-        with self._failing("at the target"):
+        with self._failing(_TARGET):
             self._stage(piece)
             fresh = self._fresh(piece)
             tenant = "tenant" if piece.table.name == LEDGER else "''"
@@ -113,9 +118,9 @@ class Mover:
 
     def compare(self, table: Table, pieces: Iterable[Piece]) -> list[Compared]:
         """Totals of both sides, by month and tenant of the ledger; where they differ, each row of the pieces there is looked for."""
-        with self._failing("at the target"):
+        with self._failing(_TARGET):
             there = _totals(self._target, table)
-        with self._failing("of the directory"):
+        with self._failing(_SOURCE):
             here = _totals(self._source, table)
         differing = {month for (month, tenant), totals in here.items() if there.get((month, tenant)) != totals}
         missing: dict[tuple[str, str], int] = {}
@@ -148,7 +153,7 @@ class Mover:
         self._target.raw_insert("moving", list(piece.table.columns), stream, fmt="Native")
 
     def _stream(self, query: str) -> Generator[bytes, None, None]:
-        with self._failing("of the directory"), self._source.raw_stream(query, fmt="Native") as stream:
+        with self._failing(_SOURCE), self._source.raw_stream(query, fmt="Native") as stream:
             while chunk := stream.read(_CHUNK):
                 yield chunk
 
@@ -183,7 +188,7 @@ class Mover:
         self._target.command(_filled(read_sql(f"move_{name}"), piece, **parts))
 
     def _read(self, query: str) -> list[Any]:
-        with self._failing("of the directory"):
+        with self._failing(_SOURCE):
             return list(self._source.query(query).result_rows)
 
     @contextmanager
@@ -191,7 +196,7 @@ class Mover:
         try:
             yield
         except ClickHouseError as error:
-            raise StoreUnavailable(f"{side}: {error_name(error)}") from error
+            raise StoreUnavailable(f"{side}: {error_name(error)}", _AGAIN if side == _TARGET else _RESTORE) from error
 
 
 def _totals(client: "Client", table: Table) -> dict[tuple[str, str], Totals]:

@@ -23,8 +23,9 @@ from corrected import SINCE_NS, UNTIL_NS, book
 from server import CLEAN
 
 CALLS: Final = 1500
-SMALL: Final = 200
-"""Rows of a piece."""
+SMALL: Final = 1000
+SMALLER: Final = 200
+"""Rows of a piece, and of one where the move is to be killed: what goes on cuts otherwise than what it goes on from."""
 
 TENANTS: Final = ("acme", "it's", 'a\\b "c"\n{x:String} %s', "größe")
 REPRICED_AT: Final = datetime(2026, 11, 3, tzinfo=UTC)
@@ -60,7 +61,7 @@ def answers(store: Store) -> list[Any]:
     from tallystick.server.focus_api import asked, found_days
 
     client = store.client()
-    told = []
+    told: list[Any] = []
     for dimensions in (["tenant", "customer"], ["day"], []):
         for as_of in (None, *AS_OF):
             query = spend(dimensions, SINCE_NS, UNTIL_NS, as_of_ns=None if as_of is None else int(as_of.timestamp()) * 10**9)
@@ -144,10 +145,11 @@ if __name__ == "__main__":
         from functools import partial
 
         from tallystick.cli import main
+        from tallystick.ingest.pieces import pieces
         from tallystick.server import moving
 
         die_at, after, victim = map(int, sys.argv[2:5])
-        moving.pieces = partial(moving.pieces, rows=SMALL)
+        vars(moving)["pieces"] = partial(pieces, rows=SMALLER if die_at else SMALL)
         if die_at:
             dying(die_at, bool(after), victim)
         sys.argv = ["tallystick", "migrate", *sys.argv[5:]]

@@ -180,7 +180,7 @@ def _to_a_server(settings: Settings, to: Settings, *, dry_run: bool, verify_only
     except ClickHouseError as error:
         raise _refused(error) from None
     except StoreUnavailable as error:
-        raise Failure(f"{error}", error.hint or "what is there stays; run the same command again, and it goes on") from None
+        raise Failure(f"{error}", error.hint or "what was moved stays; run the same command again, and it goes on") from None
     _show(compared, as_json=as_json)
     missing = sum(one.missing for one in compared)
     if missing or plan.damaged:
