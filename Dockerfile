@@ -32,7 +32,8 @@ LABEL org.opencontainers.image.title="tallystick" \
     org.opencontainers.image.revision="${REVISION}"
 # Directories stand here with their owner: a volume that is mounted there for the first time takes both from the image.
 RUN useradd --system --uid 10001 --no-create-home --home-dir /var/lib/tallystick tallystick \
-    && install -d -o tallystick -g tallystick -m 700 /var/lib/tallystick /var/lib/tallystick-keys
+    && install -d -o tallystick -g tallystick -m 700 /var/lib/tallystick /var/lib/tallystick-keys \
+    && install -d -o tallystick -g tallystick -m 755 /var/lib/tallystick-prometheus
 COPY --from=build /opt/tallystick /opt/tallystick
 COPY --chmod=755 deploy/healthy.py /usr/local/bin/healthy
 ENV PATH=/opt/tallystick/bin:$PATH \

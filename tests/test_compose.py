@@ -156,14 +156,15 @@ def test_each_service_reaches_only_what_it_must(environ: dict[str, str], service
     assert {name for name, network in networks.items() if not network.get("internal")} == {"front", "out"}
 
     def on(network: str) -> set[str]:
-        return {name for name, service in services.items() if network in service["networks"]}
+        return {name for name, service in services.items() if network in service.get("networks", [])}
 
     assert on("front") == {"gateway", "receiver-1", "receiver-2", "api"}
     assert on("kafka") == {"kafka", "receiver-1", "receiver-2", "ingest", "api", "migrate"}
     assert on("store") == {"clickhouse", "ingest", "api", "alerts", "migrate", "grafana"}
     assert on("journal") == {"postgres", "alerts", "api"}
     assert on("out") == {"alerts", "grafana"}
-    assert set().union(*map(on, networks)) == services.keys()
+    assert services["prometheus-key"]["network_mode"] == "none"
+    assert set().union(*map(on, networks)) == services.keys() - {"prometheus-key"}
 
 
 def test_each_service_is_bounded_watched_and_ended_in_its_time(services: dict[str, Any]) -> None:
@@ -171,8 +172,9 @@ def test_each_service_is_bounded_watched_and_ended_in_its_time(services: dict[st
         assert service["deploy"]["resources"]["limits"]["memory"], name
         assert service["logging"] == {"driver": "local"}, "which rotates"
         assert service["security_opt"] == ["no-new-privileges:true"]
-        if name == "migrate":
+        if name in ("migrate", "prometheus-key"):
             assert service["restart"] == "no"
+            assert service["healthcheck"] == {"disable": True}
         else:
             assert service["restart"] == "unless-stopped"
             assert service["healthcheck"]["test"][0] == "CMD", name
@@ -205,10 +207,10 @@ def test_the_configuration_is_a_valid_one() -> None:
 
 
 def test_prometheus_asks_every_role_where_its_health_is_asked(services: dict[str, Any]) -> None:
-    on_metrics = {name for name, service in services.items() if "metrics" in service["networks"]} - {"prometheus"}
+    on_metrics = {name for name, service in services.items() if "metrics" in service.get("networks", [])} - {"prometheus"}
     ports = {name: port for name, (port, _) in figures().items()}
     assert ports == {name: int(re.findall(r":(\d+)/readyz", services[name]["healthcheck"]["test"][2])[0]) for name in on_metrics}
-    assert {name for name, (_, keyed) in figures().items() if keyed} == {"api"}
+    assert {name for name, (_, keyed) in figures().items() if keyed} == {"receiver-1", "receiver-2", "api"}
 
 
 @pytest.mark.skipif(not shutil.which("haproxy"), reason="HAProxy isn't here")
