@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tallystick.attribution.catalog import Catalog, told
+from tallystick.attribution.parsing import parser
 from tallystick.attribution.user_sql import (
     READER_SETTINGS,
     BadQuery,
@@ -83,7 +84,7 @@ def prepared(reader: "Client", known: Catalog, query: str, params: Mapping[str, 
     reader: as `user_sql.run` takes it, with LIMITS.
     """
     check_size(query)
-    text = str(engine(reader, _FORMATTED, {"query": query})["data"][0][0]) if _LISTING.match(query) else query
+    text = _by_the_parser(reader, _FORMATTED, {"query": query}) if _LISTING.match(query) else query
     for pattern, answer in _STATEMENTS:
         if found := pattern.fullmatch(text):
             return answer(reader, known, found, params)
@@ -98,7 +99,7 @@ def _select(reader: "Client", known: Catalog, query: str, params: Mapping[str, s
     form = found.tree.pop("format_ast", None)
     changed = told(found.tree, known)
     if form is not None or changed:
-        query = str(engine(reader, _OF_TREE, {"tree": json.dumps(found.tree)})["data"][0][0])
+        query = _by_the_parser(reader, _OF_TREE, {"tree": json.dumps(found.tree)})
     values = {name: AsSent(value) for name, value in params.items()}
     return Statement(allowed(reader, query, values), None if form is None else str(form["name"]))
 
@@ -180,3 +181,8 @@ def _view(known: Catalog, found: re.Match[str]) -> str:
 def _check_database(known: Catalog, found: re.Match[str]) -> None:
     if found["database"] not in (None, known.database):
         raise BadQuery("unknown_database", f"There is no database {found['database']}.", f"The database is {known.database}.")
+
+
+def _by_the_parser(reader: "Client", statement: str, values: Mapping[str, str]) -> str:
+    with parser(reader) as parsing:
+        return str(engine(parsing, statement, values)["data"][0][0])

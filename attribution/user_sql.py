@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from tallystick.attribution.parsing import parser
 from tallystick.attribution.user_sql_check import ONLY_SELECT, BadQuery, check
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ _NOISE: Final = re.compile(
 """Where what an error says of the query ends."""
 
 _READ: Final = (Path(__file__).parent / "queries" / "read_user_sql.sql").read_text(encoding="utf-8")
+
+_THERE: Final = (Path(__file__).parent / "queries" / "tables_there.sql").read_text(encoding="utf-8")
 
 _SPEAKING: Final = frozenset((
     "ALIAS_REQUIRED", "AMBIGUOUS_COLUMN_NAME", "AMBIGUOUS_IDENTIFIER", "ARGUMENT_OUT_OF_BOUND", "BAD_ARGUMENTS", "BAD_GET",
@@ -177,7 +180,10 @@ def allowed(reader: "Client", query: str, params: Mapping[str, Any] | None) -> C
 
 def read(reader: "Client", query: str) -> Read:
     """A query as the engine's parser has it; nothing of it runs. Raises BadQuery, QueryTooExpensive, RecursionError."""
-    text, tree, database, tables = engine(reader, _READ, {"query": query})["data"][0]
+    with parser(reader) as parsing:
+        text, tree, database, tables = engine(parsing, _READ, {"query": query})["data"][0]
+    if parsing is not reader:
+        database, tables = engine(reader, _THERE, {})["data"][0]
     return Read(text, json.loads(tree), database, tables)
 
 
