@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from tallystick.ingest.cluster import DATABASE, SHARD, SHARDED_BY, VIEWS_OF_SHARDS, Kind, Topology, distributed, on_cluster, placed
+from tallystick.ingest.cluster import (
+    DATABASE,
+    SHARD,
+    SHARDED_BY,
+    VIEWS_OF_SHARDS,
+    Kind,
+    Topology,
+    distributed,
+    on_cluster,
+    placed,
+)
 from tallystick.ingest.errors import NewerData, StoreMisconfigured
 from tallystick.ingest.store import Store, error_name, read_sql
 

@@ -73,10 +73,9 @@ class Store(Protocol):
 class EmbeddedStore:
     """An open data directory. The engine leaves its cache of schemas in the working directory, so that is moved there."""
 
-    dialect: Final = EMBEDDED
-
     def __init__(self, data: Path) -> None:
         """Raises DataDirectoryInUse, or StoreUnavailable where the directory can't be used."""
+        self.dialect: Final = EMBEDDED
         self.data = data.resolve()
         try:
             self._held = hold(self.data)

@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import random
 import secrets
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import httpx
-from server import CLEAN, free_port
+from server import CLEAN
 
 RUN: Final = Path(__file__).parent.parent / "deploy" / "clickhouse" / "run.sh"
 
@@ -31,7 +33,7 @@ class ClickHouse:
     def __init__(self, data: Path, config: str = "", *, password: str = "") -> None:
         self._data, self.config = data, config
         self.password = password or secrets.token_urlsafe(16)
-        self.port, self.tcp_port = free_port(), free_port()
+        self.port, self.tcp_port = _kept_port(), _kept_port()
         self.address = f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
@@ -101,14 +103,20 @@ class ClickHouse:
             return http.post(f"http://{self.address}/", content=query, headers=headers, params=params).text.strip()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def log(self) -> Path:
         return self._data.parent / f"{self._data.name}.log"
 
     def _pings(self) -> bool:
         try:
-            return httpx.get(f"http://{self.address}/ping", trust_env=False, timeout=5).status_code == 200
+            answer = httpx.get(f"http://{self.address}/ping", trust_env=False, timeout=5)
         except httpx.TransportError:
             return False
+        with socket.socket() as probe:
+            return answer.status_code == 200 and probe.connect_ex(("127.0.0.1", self.tcp_port)) == 0
 
 
 class ClickHouseCluster:
@@ -152,3 +160,15 @@ class ClickHouseCluster:
     def ask(self, query: str, role: str = "admin", **settings: object) -> str:
         """As ClickHouse.ask, of the first shard."""
         return self.shards[0].ask(query, role, **settings)
+
+
+def _kept_port() -> int:
+    """A free port that no connection is given while the server is down: below those that systems take for connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

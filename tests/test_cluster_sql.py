@@ -144,14 +144,13 @@ def test_what_is_no_address(url: str, said: str) -> None:
     assert "geheim" not in f"{refused.value}{refused.value.hint}"
 
 
-def test_several_servers_need_their_name() -> None:
-    for url, more in (
-        ("clickhouse://a,b", {}),
-        ("clickhouse://a", {"replicated": True}),
-        ("clickhouse://a,b", {"cluster": "a'b"}),
-    ):
-        with pytest.raises(StoreMisconfigured, match=r"name"):
-            ServerStore(url, **more)
+@pytest.mark.parametrize(
+    ("url", "cluster", "replicated"),
+    [("clickhouse://a,b", "", False), ("clickhouse://a", "", True), ("clickhouse://a,b", "a'b", False)],
+)
+def test_several_servers_need_their_name(url: str, cluster: str, replicated: bool) -> None:
+    with pytest.raises(StoreMisconfigured, match="name"):
+        ServerStore(url, cluster=cluster, replicated=replicated)
 
 
 def test_the_users_of_a_server_are_all_caged() -> None:

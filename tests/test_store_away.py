@@ -10,6 +10,7 @@ import pytest
 from clickhouse import CLUSTER, ClickHouse, ClickHouseCluster
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from tallystick.ingest.cluster import SHARDED_BY
 from tallystick.ingest.errors import NewerData, StoreError, StoreMisconfigured, StoreUnavailable
 from tallystick.ingest.migrate import migrate, migrations, require_schema
 from tallystick.ingest.server_store import ServerStore
@@ -48,11 +49,7 @@ def as_of(store: Store, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "migrations", lambda: known)
         patch.setattr(module, "VIEWS", ("charges",))
         patch.setattr(module, "VIEWS_OF_SHARDS", ("charges",))
-        patch.setattr(
-            module,
-            "SHARDED_BY",
-            {name: by for name, by in module.SHARDED_BY.items() if name in {"ledger", "prices", "corrections"}},
-        )
+        patch.setattr(module, "SHARDED_BY", {name: SHARDED_BY[name] for name in ("ledger", "prices", "corrections")})
         migrate(store, None)
 
 
