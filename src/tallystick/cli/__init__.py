@@ -13,6 +13,7 @@ COMMANDS = (
     "up",
     "receiver",
     "ingest",
+    "deadletters",
     "api",
     "demo",
     "replay",
