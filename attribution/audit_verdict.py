@@ -54,7 +54,7 @@ def _in_services(ledger: Ledger) -> Iterator[Finding]:
             Place.SERVICE,
             State.LOST,
             f"{_named(service)} dropped them itself: its queue was full, or the server refused them",
-            "its log and the metric tallystick.collector.spans say why; TALLYSTICK_QUEUE_SIZE holds more",
+            "its log and the metric tallystick.collector.spans say why; OTEL_BSP_MAX_QUEUE_SIZE holds more",
             spans=sum(int(row["lost"]) for row in rows),
             at=min(row["hour"] for row in rows),
         )
