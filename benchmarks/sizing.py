@@ -1,7 +1,7 @@
 """What N spans a day take: a model on paper, of stages that were measured. Prints the tables of docs/sizing.md.
 
     python benchmarks/sizing.py [--spans-a-day 1000000000 …] [--peak 3] [--free 0.3] [--retention-days 400] [--clickhouse-replicas 2]
-        [--kafka-hours 72] [--kafka-replicas 3] [--query-cores 4]
+        [--kafka-hours 168] [--kafka-replicas 3] [--query-cores 4]
 
 What a stage takes is read from benchmarks/results, prices from cloud_prices.csv beside this file; what is assumed stands in ASSUMED.
 """
@@ -60,7 +60,7 @@ class Load(NamedTuple):
     free: float = 0.3
     retention_days: int = 400
     clickhouse_replicas: int = 2
-    kafka_hours: int = 72
+    kafka_hours: int = 168
     kafka_replicas: int = 3
     query_cores: int = 4
     wire_bytes: int = 118

@@ -12,6 +12,8 @@ from typing import Any
 import lz4.frame
 import pytest
 
+from tallystick.ingest.topics import RECEIVED_CONFIG
+
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -80,6 +82,10 @@ def test_bytes_on_the_wire_are_those_of_the_benchmarks_spans() -> None:
     defaults = sizing.Load(1)
     assert len(gzip.compress(payload, 6)) / 512 == pytest.approx(defaults.wire_bytes, rel=0.03)
     assert len(lz4.frame.compress(payload)) / 512 == pytest.approx(defaults.kafka_bytes, rel=0.03)
+
+
+def test_kafka_keeps_what_the_topics_are_made_with() -> None:
+    assert sizing.Load(1).kafka_hours * 3_600_000 == int(RECEIVED_CONFIG["retention.ms"])
 
 
 def test_every_price_has_its_source_and_date() -> None:
