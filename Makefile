@@ -44,6 +44,7 @@ docs: setup  ## write the parts of docs/ that are made from the code
 	$(PY) -m tallystick.data_dictionary docs/charges.md
 	$(PY) -m tallystick.question_docs docs/questions.md
 	$(PY) -m tallystick.focus_docs docs/focus.md
+	$(PY) -m tallystick.metrics_docs docs/metrics.md
 
 clients: setup  ## write docs/clients.md: every client, run against a real server
 	cd tests && ../$(PY) -m clients.page
