@@ -15,8 +15,8 @@ from kafka.partitioner.sticky import StickyPartitioner
 from tallystick.ingest.spool import Message
 from tallystick.schema.kafka import Brokers
 
-CONNECT_MS: Final = 5_000
-"""For brokers to answer at all, and to say where the topic's partitions are."""
+CONNECT_MS: Final = 15_000
+"""For brokers to answer at all, and to say where the topic's partitions are: several questions and answers each, of brokers that may be slow."""
 
 _ABOUT_MESSAGES: Final = (
     errors.MessageSizeTooLargeError,
@@ -24,6 +24,8 @@ _ABOUT_MESSAGES: Final = (
     errors.InvalidRecordError,
     errors.InvalidTimestampError,
 )
+
+_BLOCK_MS: Final = 2_000
 
 _BATCH_BYTES: Final = 900_000
 """Of a partition's batch, uncompressed: brokers take 1,048,588 by default. A message may be a little larger, and is then alone."""
@@ -153,7 +155,11 @@ def connect(brokers: Brokers, topic: str) -> Any:
         producer._sender.force_close()
         producer._closed = True
         missing = isinstance(error, (errors.KafkaTimeoutError, errors.UnknownTopicOrPartitionError))
-        raise NoBroker(f"there is no topic {topic}: tallystick migrate makes it" if missing else said(error, brokers)) from error
+        raise NoBroker(
+            f"no broker knows of topic {topic}: tallystick migrate makes it" if missing else said(error, brokers)
+        ) from error
+    # From here on only a topic that is deleted makes it wait, and payloads with it.
+    producer.config["max_block_ms"] = _BLOCK_MS
     return producer
 
 

@@ -46,6 +46,7 @@ _LONGEST_PAUSE_S: Final = 10.0
 _HOLD_BACK_S: Final = 1.0
 """For which payloads wait for the last spooled messages to be acknowledged, so that they needn't be spooled."""
 
+_LAST_CONNECT_S: Final = 2.0
 _LOOK_S: Final = 0.05
 _TRY_AGAIN_S: Final = 5.0
 
@@ -187,8 +188,10 @@ class KafkaSink:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for thread in reversed(self._threads):
-            thread.join()
+        run, drain = self._threads
+        # It may be connecting, which can't be interrupted; it touches nothing of ours any more then.
+        drain.join(_LAST_CONNECT_S)
+        run.join()
         if self._flight is not None:
             self._flight.land()
 
@@ -282,8 +285,10 @@ class KafkaSink:
     def _keep(self, parcels: list[_Parcel]) -> None:
         try:
             self._spool.put([parcel.message for parcel in parcels])
-        except StoreUnavailable as error:
+        except Exception as error:
             if len(parcels) == 1:
+                if not isinstance(error, StoreUnavailable):
+                    log.exception("a payload can't be spooled and is handed back")
                 self._hand_back(parcels[0], error)
                 return
             middle = len(parcels) // 2
@@ -295,7 +300,7 @@ class KafkaSink:
             self.tally.spooled += len(parcels)
             self._done(parcels)
 
-    def _hand_back(self, parcel: _Parcel, error: StoreUnavailable) -> None:
+    def _hand_back(self, parcel: _Parcel, error: Exception) -> None:
         with self._changed:
             if self._full_since_s is None:
                 log.error("payloads are handed back to their senders until a broker takes messages: %s", error)

@@ -165,6 +165,8 @@ class Spool:
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Raises SpoolFull where SQLite can't."""
         with self._lock:
+            if self._holding.closed:
+                raise StoreUnavailable(f"{self._file} is closed")
             try:
                 try:
                     return self._measured(work)

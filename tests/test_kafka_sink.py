@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otlp import request, span
 from server import CLEAN
 
-from tallystick.ingest import flight
+from tallystick.ingest import flight, kafka_sink
 from tallystick.ingest.committer import Full
 from tallystick.ingest.flight import NoBroker, connect
 from tallystick.ingest.kafka_sink import PATIENCE_S, KafkaSink
@@ -221,7 +221,7 @@ def test_without_the_topic_it_is_spooled_and_said(broker: Broker, tmp_path: Path
     monkeypatch.setattr(flight, "CONNECT_MS", 1_000)
     with sinking(at(broker.address), "not-yet", tmp_path) as sink:
         acknowledged(submit(sink, 0, 3))
-        until(lambda: "there is no topic not-yet: tallystick migrate makes it" in sink.tally.last_failure)
+        until(lambda: "no broker knows of topic not-yet: tallystick migrate makes it" in sink.tally.last_failure)
         assert ensure_topics(at(broker.address), "not-yet", "dead", partitions=2) == [
             "made topic not-yet with 2 partitions",
             "made topic dead with 1 partition",
@@ -271,7 +271,7 @@ def test_a_message_that_no_broker_takes_holds_up_nothing(broker: Broker, topic: 
     assert arrived(broker.messages(topic))[-3:] == [3, 10, 17]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def mocked() -> Iterator[MockCluster]:
     cluster = MockCluster(brokers=1)
     yield cluster
@@ -303,6 +303,24 @@ def test_a_refusal_poisons_nothing(code: int, mocked: MockCluster, tmp_path: Pat
     assert again.waiting.messages == refused
     again.close()
     assert sink.tally.sent + sink.tally.drained + refused == 12
+
+
+def test_a_slow_broker_is_given_time_for_what_is_on_disk(
+    mocked: MockCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_sink, "PATIENCE_S", 0.5)
+    mocked.create_topic("slow", 1)
+    brokers = kafka.Brokers((mocked.bootstrap,), {"api_version": (2, 3)})  # type: ignore[dict-item]
+    with sinking(brokers, "slow", tmp_path) as sink:
+        until(lambda: sink.direct)
+        mocked.slow(1, 1_000)
+        acknowledged(submit(sink, 0, 5))
+        assert sink.tally.spooled == 5
+        until(lambda: sink.tally.drained == 5)
+        mocked.slow(1, 0)
+        until(lambda: sink.direct)
+        acknowledged(submit(sink, 5, 10))
+        assert sink.tally.last_failure.startswith("no acknowledgement for")
 
 
 def test_being_turned_away_is_told_apart_from_a_plain_outage(monkeypatch: pytest.MonkeyPatch) -> None:
