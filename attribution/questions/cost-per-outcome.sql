@@ -45,9 +45,10 @@ WITH
             sum(
                 ifNull(input_tokens, 0) + ifNull(cache_read_tokens, 0) + ifNull(cache_write_5m_tokens, 0)
                 + ifNull(cache_write_1h_tokens, 0) + ifNull(output_tokens, 0)) AS tied_tokens,
-            anyIf(customer, customer != '') AS tied_customer,
-            anyIf(feature, feature != '') AS tied_feature,
-            anyIf(agent, agent != '') AS tied_agent
+            -- Of several the same one, wherever the rows stand.
+            minIf(customer, customer != '') AS tied_customer,
+            minIf(feature, feature != '') AS tied_feature,
+            minIf(agent, agent != '') AS tied_agent
         FROM charges
         WHERE started_at >= {since:DateTime64(9, 'UTC')} - toIntervalDay({lookback:UInt16}) AND started_at < {until:DateTime64(9, 'UTC')}
             AND ((tenant, session) IN (SELECT tenant, session FROM told WHERE trace_id = '' AND session != '')

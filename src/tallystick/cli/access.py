@@ -91,7 +91,7 @@ def connect(settings: Settings) -> Iterator[Ledger]:
         with Client(url, settings.key) as client:
             yield client
         return
-    if not settings.data.is_dir():
+    if settings.clickhouse is None and not settings.data.is_dir():
         raise Failure(
             f"no ledger: {settings.data} doesn't exist and no server is named",
             "start one with `tallystick up`, try `tallystick demo`, or name one with --data or --url",
@@ -101,7 +101,7 @@ def connect(settings: Settings) -> Iterator[Ledger]:
     if settings.config is not None:
         # The engine moves into its directory.
         settings = replace(settings, config=settings.config.absolute())
-    with open_local(settings.data) as ledger:
+    with open_local(settings) as ledger:
         yield _Local(ledger, settings)
 
 
@@ -234,10 +234,12 @@ def _told() -> Iterator[None]:
 def server_url(settings: Settings) -> str | None:
     """The server that is named, else the one that holds the data directory, else None.
 
-    Where there is no such directory either, a server at the usual address is meant.
+    Where there is no such directory either, a server at the usual address is meant. A ledger on a ClickHouse server is asked there.
     """
     if settings.url is not None:
         return settings.url
+    if settings.clickhouse is not None:
+        return None
     url = _holder(settings.data) if settings.data.is_dir() else DEFAULT_URL
     if url is None:
         return None

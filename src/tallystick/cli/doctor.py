@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -50,7 +51,7 @@ def doctor(*, as_json: bool, settings: Settings) -> None:
     tallystick doctor
     tallystick doctor --url http://127.0.0.1:4318 --json
     """
-    checks = [*_installed(), *_instrumented(), *_keys(settings), *_reachable(settings)]
+    checks = [*_installed(), *_instrumented(), *_keys(settings), *_clickhouse(settings), *_kafka(settings), *_reachable(settings)]
     if as_json:
         print_json([check._asdict() for check in checks])
     else:
@@ -118,13 +119,64 @@ def _keys(settings: Settings) -> Iterator[Check]:
         yield Check("ok", "keys", f"{in_force:,} in force")
 
 
+def _clickhouse(settings: Settings) -> Iterator[Check]:
+    if settings.clickhouse is None:
+        return
+    from tallystick.ingest.errors import StoreError
+    from tallystick.ingest.migrate import migrations
+    from tallystick.server.stores import open_ledger
+
+    try:
+        with closing(open_ledger(settings, patience_s=0)) as store:
+            cluster = f", shards of {store.dialect.cluster}" if store.dialect.cluster else ""
+            # ON CLUSTER, the first host speaks for all.
+            told = zip(store.dialect.hosts, store.each_host(), strict=False)
+            hosts = ", ".join(f"{host} {client.command('SELECT version()')}" for host, client in told)
+            schemas = {int(str(client.command("SELECT max(number) FROM migrations"))) for client in store.each_host()}
+    except StoreError as error:
+        yield Check("fail", "ClickHouse", str(error), error.hint)
+        return
+    except Exception as error:
+        yield Check(
+            "fail",
+            "ClickHouse",
+            in_words(error).message[:200],
+            "`tallystick migrate` makes what is missing; grants are in docs/clickhouse.md",
+        )
+        return
+    known = len(migrations())
+    found = f"{hosts}{cluster}; schema {' and '.join(map(str, sorted(schemas)))}"
+    if min(schemas) < known:
+        yield Check("fail", "ClickHouse", f"{found}, this version needs {known}", "run `tallystick migrate`")
+    else:
+        yield Check("ok", "ClickHouse", found)
+
+
+def _kafka(settings: Settings) -> Iterator[Check]:
+    if settings.kafka is None:
+        return
+    from tallystick.ingest.topics import ensure_topics
+    from tallystick.server.brokers import brokers_of
+
+    try:
+        missing = ensure_topics(brokers_of(settings), settings.kafka_received, settings.kafka_dead_letters, check=True)
+    except Exception as error:
+        yield Check("fail", "Kafka", in_words(error).message[:200], "is it running, and TALLYSTICK_KAFKA its address?")
+        return
+    topics = f"{settings.kafka}: topics {settings.kafka_received} and {settings.kafka_dead_letters}"
+    if missing:
+        yield Check("warn", "Kafka", f"{topics}: {'; '.join(missing)}", "`tallystick migrate` makes them")
+    else:
+        yield Check("ok", "Kafka", topics)
+
+
 def _reachable(settings: Settings) -> Iterator[Check]:
     if find_spec("httpx") is None:
         # Where only the collector is installed, what is installed is all there is to say.
         yield Check("warn", "reachable", "not looked at: this needs the server's packages", "pip install 'tallystick[server]'")
         return
     url = server_url(settings)
-    if url is None and not settings.data.is_dir():
+    if url is None and settings.clickhouse is None and not settings.data.is_dir():
         # Nothing is named: services would send to the usual address, so that is where to look.
         url = DEFAULT_URL
     if url is not None:

@@ -1,7 +1,7 @@
-"""The ledger in its directory, without a server."""
+"""The ledger in its directory, or on its ClickHouse server, without a server of ours."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,12 +11,14 @@ from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.sql_formats import Format, file
 from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
-from tallystick.ingest.migrate import migrate
-from tallystick.ingest.store import Store, open_store
+from tallystick.ingest.migrate import migrate, require_schema
+from tallystick.ingest.store import Store
 from tallystick.ingest.turns import open_turns
 from tallystick.server.corrections import Desk, open_corrections
 from tallystick.server.focus_api import asked, file_of, found_days
 from tallystick.server.recorded_price import recorded_price
+from tallystick.server.stores import open_ledger
+from tallystick.settings import Settings
 
 if TYPE_CHECKING:
     from tallystick.server.allocations import AllocationDesk
@@ -80,10 +82,13 @@ class LocalLedger:
 
 
 @contextmanager
-def open_local(data: Path, retention_days: int | None = None) -> Iterator[LocalLedger]:
-    """The directory's ledger, brought to the present schema. Raises DataDirectoryInUse, StoreUnavailable, NewerData."""
-    with open_store(data) as store:
-        migrate(store, retention_days)
+def open_local(settings: Settings) -> Iterator[LocalLedger]:
+    """The ledger of the data directory, brought to the present schema, or of the ClickHouse server that is named. Raises StoreError."""
+    with closing(open_ledger(settings, patience_s=0)) as store:
+        if settings.clickhouse is None:
+            migrate(store, None)
+        else:
+            require_schema(store)
         yield LocalLedger(store)
 
 
