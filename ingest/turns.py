@@ -61,8 +61,8 @@ class LocalTurns:
 
     shared: ClassVar[bool] = False
 
-    def __init__(self, lock: "AbstractContextManager[object] | None" = None) -> None:
-        self._lock = threading.Lock() if lock is None else lock
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def take(self) -> Generator[str, None, None]:

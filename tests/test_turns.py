@@ -1,5 +1,6 @@
 """Whose turn it is to write: decisions over rows, and all of them together under any interleaving of stop, kill, restart and time."""
 
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -175,9 +176,16 @@ def test_the_engine_decides_alike(turns_table: "Client", rows: list[Row]) -> Non
 
 
 def test_embedded_it_is_a_lock() -> None:
-    turns = LocalTurns()
+    turns, order = LocalTurns(), []
+
+    def other() -> None:
+        with turns.take():
+            order.append("other")
+
+    waiting = threading.Thread(target=other)
     with turns.take() as ours:
         assert ours == "1"
-        assert not turns._lock.acquire(blocking=False)
-    with turns.take():
-        pass
+        waiting.start()
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "other"]
