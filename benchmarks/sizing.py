@@ -37,8 +37,12 @@ MEASURES = {
         "receiver, HTTP to Kafka, µs of CPU a span, on a busy machine", "receiver.txt", r"512 gzip kafka .*'us_a_span': ([\d.]+)"
     ),
     "receiver_mib": Measure("most memory of a receiver, MiB", "receiver.txt", r"512 gzip kafka .*'peak_mib': (\d+)"),
-    "consumer_us": Measure("consumer, Kafka to insert, µs of CPU a span", "consumer.txt", r"TBD ([\d.]+)", 4),
-    "engine_us": Measure("ClickHouse for the same, µs of CPU a span", "consumer.txt", r"TBD ([\d.]+)", 14),
+    "consumer_us": Measure(
+        "consumer, Kafka to insert, µs of CPU a span", "consumer.txt", r"1 consumer: .* consumer ([\d.]+) \+ ClickHouse", 4
+    ),
+    "engine_us": Measure(
+        "ClickHouse for the same, µs of CPU a span", "consumer.txt", r"1 consumer: .* \+ ClickHouse ([\d.]+) =", 14
+    ),
 }
 
 ASSUMED = {
