@@ -8,7 +8,7 @@ import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -153,7 +153,7 @@ class Mover:
         self._target.raw_insert("moving", list(piece.table.columns), stream, fmt="Native")
 
     def _stream(self, query: str) -> Generator[bytes, None, None]:
-        with self._failing(_SOURCE), self._source.raw_stream(query, fmt="Native") as stream:
+        with self._failing(_SOURCE), cast(IO[bytes], self._source.raw_stream(query, fmt="Native")) as stream:
             while chunk := stream.read(_CHUNK):
                 yield chunk
 

@@ -149,7 +149,7 @@ if __name__ == "__main__":
         from tallystick.server import moving
 
         die_at, after, victim = map(int, sys.argv[2:5])
-        vars(moving)["pieces"] = partial(pieces, rows=SMALLER if die_at else SMALL)
+        moving.__dict__["pieces"] = partial(pieces, rows=SMALLER if die_at else SMALL)
         if die_at:
             dying(die_at, bool(after), victim)
         sys.argv = ["tallystick", "migrate", *sys.argv[5:]]
