@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tallystick.attribution.priced_calls import period
-from tallystick.attribution.runs import Busy, Kind, Ledger, Made, Run, Turns, drop_beside, number_of_runs
+from tallystick.attribution.runs import Busy, Kind, Ledger, Made, Run, Turns, drop_beside, note, number_of_runs
 from tallystick.attribution.sql_files import fill, scalar
 from tallystick.schema.dialects import quote
 
@@ -229,7 +229,9 @@ def _runs_that(client: "Client", condition: str) -> list[tuple[str, int]]:
 
 
 def _settle(client: "Client", id: str, state: Literal["made", "dropped"], entries: int, ours: str) -> None:
-    client.command(fill("settle_run", id=quote(id), state=quote(state), entries=str(entries), ours=ours))
+    # Read first: on shards a statement that reads the table would have what says whose turn it is looked up there.
+    (row,) = client.query(fill("run_by_id"), parameters={"id": id}).named_results()
+    note(client, row, state, entries, row["cost_usd"], ours=ours)
 
 
 def _rows(line: Line) -> Iterator[dict[str, object]]:

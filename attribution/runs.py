@@ -162,11 +162,16 @@ class Run:
             drop_beside(self.client, f"startsWith(name, {quote(self.beside)})")
 
     def _note(self, state: Literal["entering", "made"], entries: int, cost: Decimal, ours: str) -> None:
-        texts = {name: quote(self._row[name]) for name in ("kind", "key", "at", "author", "reason", "book", "detail", "undoes")}
-        self.client.command(
-            fill("note_run", id=quote(self.id), state=quote(state), entries=str(entries), cost=f"{cost:f}", ours=ours, **texts),
-            settings={"max_query_size": _LONGEST_NOTE},
-        )
+        note(self.client, self._row, state, entries, cost, ours=ours)
+
+
+def note(client: "Client", row: Mapping[str, Any], state: str, entries: int, cost: Decimal, *, ours: str) -> None:
+    """Write how a run stands. row: texts of table `corrections`. ours: what `Turns.take` yields. Raises ClickHouseError."""
+    texts = {name: quote(row[name]) for name in ("id", "kind", "key", "at", "author", "reason", "book", "detail", "undoes")}
+    client.command(
+        fill("note_run", state=quote(state), entries=str(entries), cost=f"{cost:f}", ours=ours, **texts),
+        settings={"max_query_size": _LONGEST_NOTE},
+    )
 
 
 def number_of_runs(client: "Client") -> int:

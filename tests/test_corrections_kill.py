@@ -42,8 +42,9 @@ rates = [{{"lab-a": (Decimal(usd), Decimal(usd))}} for usd in (1, 3)]
 # The dead one is waited for no longer than it takes here.
 turns._LEASE_S = 0.5
 with contextlib.closing(open_ledger(Settings.load(data=Path(sys.argv[1])))) as store:
+    fresh = migrate(store, 0)
     client = store.client()
-    if migrate(store, 0):
+    if fresh:
         calls = [Call(number, "lab-a", 1000, 1000, None) for number in range({calls})]
         enter(client, "t", [replace(call, cost=call.price(rates[1])) for call in calls])
     corrections = open_corrections(store, turns.open_turns(store))
