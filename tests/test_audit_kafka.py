@@ -51,7 +51,7 @@ class Scene:
         return done.returncode, rows[0], [row for row in rows if row["kind"] == "finding"]
 
     def entered(self, calls: int) -> bool:
-        return self.system.rows("SELECT count() AS n FROM ledger")[0]["n"] == calls
+        return bool(self.system.rows("SELECT count() AS n FROM ledger")[0]["n"] == calls)
 
 
 @pytest.fixture(scope="module")
