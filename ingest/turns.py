@@ -27,8 +27,11 @@ from tallystick.schema.dialects import quote
 log = logging.getLogger(__name__)
 
 LEASE_S: Final = 15.0
-"""A turn takes a third of a second. Who holds one and lets nothing be seen for so long was stopped or is dead; if it was only slow, it
-does its batch again. As long as this a death stops all others."""
+"""Who has a claim and gives no sign of life for so long was stopped or is dead. As long as this a death stops all others."""
+
+_SIGN_S: Final = 3.0
+"""Between two signs of life. A turn takes a third of a second as a rule, and half a minute where the machine is overloaded and the batch full of
+suspects: if it were taken for dead then, writers would revoke each other's turns for ever."""
 
 _GAP_S: Final = 2.0
 """Between two looks further apart than this, anything may have happened (whoever waits was stopped itself): the lease begins anew."""
@@ -76,7 +79,7 @@ def open_turns(store: Store) -> Turns:
 
 
 class Row(NamedTuple):
-    """Of table `turns`. what: claimed, released (it was held until then, and everything entered before), withdrawn (never held) or revoked."""
+    """Of table `turns`. what: claimed, alive, released (it was held until then, and everything entered before), withdrawn (never held) or revoked."""
 
     claim: str
     what: str
@@ -84,7 +87,7 @@ class Row(NamedTuple):
 
 def first_standing(rows: Sequence[Row]) -> str | None:
     """Whose turn it is: the first claim that hasn't ended. The same as schema/sql/turn.sql asks."""
-    ended = {row.claim for row in rows if row.what != "claimed"}
+    ended = {row.claim for row in rows if row.what not in ("claimed", "alive")}
     return next((row.claim for row in rows if row.what == "claimed" and row.claim not in ended), None)
 
 
@@ -109,13 +112,13 @@ class Silence:
     """How long the same claim was first without a sign of life, as one who looks again and again sees it. Times are of the looker's steady clock."""
 
     def __init__(self) -> None:
-        self._of: str | None = None
+        self._of: tuple[str, int] | None = None
         self._since = self._last = 0.0
 
-    def lasts(self, first: str, entering: bool, now: float) -> float:
-        """Seconds. entering: whether a statement that enters something is running, whoever's."""
-        if first != self._of or entering or now - self._last > _GAP_S:
-            self._of, self._since = first, now
+    def lasts(self, first: str, signs: int, entering: bool, now: float) -> float:
+        """Seconds. signs: of life that it gave until now; entering: whether a statement that enters something is running, whoever's."""
+        if (first, signs) != self._of or entering or now - self._last > _GAP_S:
+            self._of, self._since = (first, signs), now
         self._last = now
         return now - self._since
 
@@ -140,21 +143,39 @@ class ServerTurns:
     def take(self) -> Generator[str, None, None]:
         mine = uuid.uuid4().hex
         ours = f"({self._first}) = '{mine}'"
-        try:
-            self._append(mine, "claimed")
-            self._wait(mine)
-        except BaseException:
-            self._try_to_append(mine, "withdrawn")
-            raise
-        try:
-            yield ours
-            released = self._append(mine, "released", f"WHERE {ours}")
-        except BaseException:
-            # A statement of it may be running on: who comes next looks whether.
-            self._try_to_append(mine, "revoked")
-            raise
+        with self._living(mine):
+            try:
+                self._append(mine, "claimed")
+                self._wait(mine)
+            except BaseException:
+                self._try_to_append(mine, "withdrawn")
+                raise
+            try:
+                yield ours
+                released = self._append(mine, "released", f"WHERE {ours}")
+            except BaseException:
+                # A statement of it may be running on: who comes next looks whether.
+                self._try_to_append(mine, "revoked")
+                raise
         if not released:
             raise StoreUnavailable("the turn to write was lost: another writer went on meanwhile, or the server was restarted")
+
+    @contextlib.contextmanager
+    def _living(self, mine: str) -> Generator[None, None, None]:
+        """Gives signs of life while the block runs: from a thread, which stops where the process is stopped."""
+        ended = threading.Event()
+
+        def live() -> None:
+            while not ended.wait(_SIGN_S):
+                self._try_to_append(mine, "alive")
+
+        thread = threading.Thread(target=live, name="tallystick-turn", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _wait(self, mine: str) -> None:
         began, pause, silence = time.monotonic(), _FIRST_WAIT_S, Silence()
@@ -170,13 +191,18 @@ class ServerTurns:
                 # The rows first: what starts to enter after they were read finds by itself that it may not.
                 if follows_a_clean_end(rows, mine) or not self._is_entering():
                     return
-            elif silence.lasts(first, waited_s > self._lease_s / 2 and self._is_entering(), time.monotonic()) > self._lease_s:
+            elif self._is_silent(first, rows, silence, waited_s):
                 log.warning("a writer held the turn to write for %.0f s without a sign of life: others go on", self._lease_s)
                 self._append(first, "revoked")
             if waited_s > _PATIENCE_S:
                 raise StoreUnavailable(f"the turn to write didn't come in {_PATIENCE_S:.0f} s")
             time.sleep(pause)
             pause = min(_LONGEST_WAIT_S, pause * 1.5)
+
+    def _is_silent(self, first: str, rows: Sequence[Row], silence: Silence, waited_s: float) -> bool:
+        # A statement is a sign, too: it runs on where its sender is dead, and whoever comes next would wait for it anyway.
+        entering = waited_s > self._lease_s / 2 and self._is_entering()
+        return silence.lasts(first, rows.count(Row(first, "alive")), entering, time.monotonic()) > self._lease_s
 
     def _is_entering(self) -> bool:
         return any(scalar(client, self._entering) for client in self._all)

@@ -5,13 +5,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.structs import TopicPartition
 
@@ -104,6 +104,12 @@ class Broker:
         (described,) = admin.describe_topics([topic])
         admin.close()
         return int(next(one["leader_id"] for one in described["partitions"] if one["partition_index"] == 0))
+
+    def send(self, topic: str, value: bytes, headers: Mapping[str, bytes]) -> None:
+        """One message to a topic, acknowledged when this returns."""
+        producer: Any = KafkaProducer(bootstrap_servers=self.address, max_request_size=2_000_000)
+        producer.send(topic, value, headers=list(headers.items())).get(30)
+        producer.close()
 
     def messages(self, topic: str) -> list[Message]:
         """All of a topic, from its beginning, of one partition after the other."""

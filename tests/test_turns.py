@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROWS = st.lists(
     st.builds(Row, st.sampled_from("abcde"), st.sampled_from(["claimed", "claimed", "released", "withdrawn", "revoked"])),
     max_size=12,
-).map(lambda rows: [row for i, row in enumerate(rows) if row.what != "claimed" or row not in rows[:i]])
+).map(lambda rows: [row for i, row in enumerate(rows) if row.what not in ("claimed", "alive") or row not in rows[:i]])
 
 
 @dataclass
@@ -124,7 +124,7 @@ def test_nothing_is_doubled_and_what_was_acknowledged_stands(bursts: list[tuple[
 def test_the_first_that_has_not_ended(rows: list[Row]) -> None:
     first = first_standing(rows)
     standing = [
-        row.claim for row in rows if row.what == "claimed" and not any(r.claim == row.claim and r.what != "claimed" for r in rows)
+        row.claim for row in rows if row.what == "claimed" and not any(r.claim == row.claim and r.what not in ("claimed", "alive") for r in rows)
     ]
     assert first == (standing[0] if standing else None)
 
@@ -133,7 +133,7 @@ def test_the_first_that_has_not_ended(rows: list[Row]) -> None:
 def test_an_end_stays_an_end(rows: list[Row], claim: str) -> None:
     """Whatever comes later: who has lost the turn has lost it for good."""
     if first_standing(rows) != claim and Row(claim, "claimed") in rows:
-        ended = any(row.claim == claim and row.what != "claimed" for row in rows)
+        ended = any(row.claim == claim and row.what not in ("claimed", "alive") for row in rows)
         assert not ended or first_standing([*rows, Row("z", "claimed")]) != claim
 
 
@@ -150,11 +150,12 @@ def test_a_clean_end() -> None:
 
 def test_silence_is_what_was_seen_without_a_gap() -> None:
     silence = Silence()
-    assert [silence.lasts("a", False, now) for now in (10.0, 11.0, 12.5)] == [0, 1.0, 2.5]
-    assert silence.lasts("a", True, 13.0) == 0, "a statement runs"
-    assert silence.lasts("a", False, 14.0) == 1.0
-    assert silence.lasts("b", False, 15.0) == 0, "another has the turn"
-    assert silence.lasts("b", False, 15.0 + LEASE_S) == 0, "the looker itself was stopped"
+    assert [silence.lasts("a", 0, False, now) for now in (10.0, 11.0, 12.5)] == [0, 1.0, 2.5]
+    assert silence.lasts("a", 0, True, 13.0) == 0, "a statement runs"
+    assert silence.lasts("a", 0, False, 14.0) == 1.0
+    assert silence.lasts("a", 1, False, 14.5) == 0, "it lives"
+    assert silence.lasts("b", 1, False, 15.0) == 0, "another has the turn"
+    assert silence.lasts("b", 1, False, 15.0 + LEASE_S) == 0, "the looker itself was stopped"
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 -- Whose turn it is to look into the ledger and to enter what follows from it, of writers in several processes (ingest/turns.py). Rows are
--- claims and how they ended, in the order in which they came; old ones are dropped, and a server that starts has none: whoever held the turn has lost it.
+-- claims, signs of life of their makers, and how they ended, in the order in which they came; old ones are dropped, and a server that starts has none: whoever held the turn has lost it.
 CREATE TABLE IF NOT EXISTS turns
 (
     claim String,
-    what Enum8('claimed' = 1, 'released' = 2, 'withdrawn' = 3, 'revoked' = 4),
+    what Enum8('claimed' = 1, 'released' = 2, 'withdrawn' = 3, 'revoked' = 4, 'alive' = 5),
     who String,
     at DateTime64(3, 'UTC') DEFAULT now64(3)
 )

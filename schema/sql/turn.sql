@@ -2,6 +2,6 @@
 SELECT claim
 FROM (SELECT claim, what, rowNumberInAllBlocks() AS place FROM turns SETTINGS max_threads = 1)
 GROUP BY claim
-HAVING countIf(what != 'claimed') = 0
+HAVING countIf(what NOT IN ('claimed', 'alive')) = 0
 ORDER BY min(place)
 LIMIT 1
