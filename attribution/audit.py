@@ -149,9 +149,7 @@ def read(client: "Client", window: Window, retention: timedelta | None) -> Ledge
 
     def ask(name: str) -> Rows:
         text = fill(name).replace("/*batches*/", fill("audit_batches").replace("/*conditions*/", since))
-        params = window.params | {
-            "floor": window.now - retention + _SURE if retention else datetime.fromtimestamp(0, UTC)
-        }
+        params = window.params | {"floor": window.now - retention + _SURE if retention else datetime.fromtimestamp(0, UTC)}
         found = client.query(text.replace("/*collectors*/", collectors), parameters=params)
         return [{name: _utc(value) for name, value in row.items()} for row in found.named_results()]
 

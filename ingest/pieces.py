@@ -81,11 +81,7 @@ def tables(source: "Client", target: "Client | None", now: datetime) -> list[Tab
             raise ValueError(f"table {row.name} is moved in no known way: {row.engine}")
         key = tuple(_COMMAS.split(row.key))
         kept = _kept((row.create, theirs.get(row.name, "")), now)
-        found.append(
-            Table(
-                row.name, dict(columns), key, row.partition or "1", bool(made[1]), made[2] or "", kept
-            )
-        )
+        found.append(Table(row.name, dict(columns), key, row.partition or "1", bool(made[1]), made[2] or "", kept))
     return found
 
 

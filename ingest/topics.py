@@ -25,12 +25,16 @@ DEAD_LETTERS_CONFIG: Final = {
     "max.message.bytes": "2097152",
 }
 
+PARTITIONS: Final = 12
+"""Of a new received topic: so many consumers may share it."""
+
 
 def ensure_topics(
-    brokers: Brokers, received: str, dead_letters: str, *, partitions: int = 12, replication: int = 0, check: bool = False
+    brokers: Brokers, received: str, dead_letters: str, *, partitions: int | None = None, replication: int = 0, check: bool = False
 ) -> list[str]:
-    """Make the topics that are missing, and give the received one as many partitions as are asked for; what there is is left as it is.
+    """Make the topics that are missing; what there is is left as it is.
 
+    partitions: of the received topic, which is given more where it has fewer. None: of a new one 12, one that is there keeps its own.
     replication: copies of each message, 0 is the brokers' default; of three or more, two must have a message before it is acknowledged.
     What was done or, to check, is missing, in sentences. Raises NoBroker, and ValueError where the brokers refuse: its text says why.
     """
@@ -48,14 +52,15 @@ def ensure_topics(
     try:
         there = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics() if not topic["error_code"]}
         done: list[str] = []
-        for name, count, config in ((received, partitions, RECEIVED_CONFIG), (dead_letters, 1, DEAD_LETTERS_CONFIG)):
+        new = PARTITIONS if partitions is None else partitions
+        for name, least, count, config in ((received, partitions or 1, new, RECEIVED_CONFIG), (dead_letters, 1, 1, DEAD_LETTERS_CONFIG)):
             if check:
-                if there.get(name, 0) < count:
-                    done.append(f"topic {name} has {there.get(name, 0)} of {count} partitions")
+                if there.get(name, 0) < least:
+                    done.append(f"topic {name} has {there.get(name, 0)} of {least if name in there else count} partitions")
             elif name not in there:
                 _make(admin, name, count, replication, config)
                 done.append(f"made topic {name} with {count} partition{'s' if count > 1 else ''}")
-            elif there[name] < count:
+            elif there[name] < least:
                 admin.create_partitions({name: count})
                 done.append(f"gave topic {name} {count - there[name]} more partitions, {count} now")
     except errors.BrokerResponseError as error:

@@ -1,6 +1,7 @@
 """The writer: payloads in, ledger rows out. The spans themselves are only ever touched by the engine."""
 
 import contextlib
+import re
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 _UNREADABLE: Final = (
-    "MEMORY_LIMIT_EXCEEDED",
     "PROTOBUF",
     "CANNOT_PARSE",
     "INCORRECT_DATA",
@@ -150,7 +150,7 @@ class Writer:
             with contextlib.suppress(ClickHouseError):
                 self._client.command("SELECT 1")
             name = error_name(error)
-            if any(part in name for part in _UNREADABLE):
+            if is_poison(name, str(error)):
                 raise PoisonBatch(name) from error
             raise StoreUnavailable(name) from error
 
@@ -269,6 +269,13 @@ class Writer:
         }.items():
             sql = sql.replace("{{" + name + "}}", text)
         self._client.command(sql)
+
+
+def is_poison(name: str, message: str) -> bool:
+    """Whether it would come again with the same batch. A server may also lack memory for what others do at the moment."""
+    if name == "MEMORY_LIMIT_EXCEEDED":
+        return re.search(r"query\)? memory limit|limit \(for query\)", message, re.IGNORECASE) is not None
+    return any(part in name for part in _UNREADABLE)
 
 
 class Scopes:

@@ -124,7 +124,9 @@ def test_nothing_is_doubled_and_what_was_acknowledged_stands(bursts: list[tuple[
 def test_the_first_that_has_not_ended(rows: list[Row]) -> None:
     first = first_standing(rows)
     standing = [
-        row.claim for row in rows if row.what == "claimed" and not any(r.claim == row.claim and r.what not in ("claimed", "alive") for r in rows)
+        row.claim
+        for row in rows
+        if row.what == "claimed" and not any(r.claim == row.claim and r.what not in ("claimed", "alive") for r in rows)
     ]
     assert first == (standing[0] if standing else None)
 

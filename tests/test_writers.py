@@ -26,7 +26,7 @@ from tallystick.ingest.migrate import migrate
 from tallystick.ingest.payload import Limits, decode
 from tallystick.ingest.server_store import ServerStore
 from tallystick.ingest.store import Store
-from tallystick.ingest.writer import Item, Writer
+from tallystick.ingest.writer import Item, Writer, is_poison
 
 Payload = tuple[bytes, int]
 Batch = Sequence[Payload]
@@ -224,3 +224,19 @@ def test_two_shards(tmp_path: Path, chdb_store: Store) -> None:
         after = totals(store)
         assert after[0][0] == before[0][0] + 60
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "poison"),
+    [
+        ("MEMORY_LIMIT_EXCEEDED", "Query memory limit exceeded: would use 12.06 MiB", True),
+        ("MEMORY_LIMIT_EXCEEDED", "Memory limit (for query) exceeded: would use 9.37 GiB", True),
+        ("MEMORY_LIMIT_EXCEEDED", "(total) memory limit exceeded: would use 9.37 GiB", False),
+        ("MEMORY_LIMIT_EXCEEDED", "User memory limit exceeded: would use 9.37 GiB", False),
+        ("CANNOT_PARSE_PROTOBUF", "", True),
+        ("NOT_ENOUGH_SPACE", "", False),
+    ],
+)
+def test_what_comes_again_with_the_same_batch(name: str, message: str, poison: bool) -> None:
+    """What a server lacks because of others is no reason for a dead letter."""
+    assert is_poison(name, message) is poison

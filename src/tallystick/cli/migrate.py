@@ -32,7 +32,9 @@ _SHOWN: Final = 40
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 where something is missing.")
 @click.option("--dry-run", is_flag=True, help="With --to: say what would be moved.")
 @click.option("--verify-only", is_flag=True, help="With --to: move nothing, compare both sides.")
-@click.option("--partitions", type=click.IntRange(1), default=12, show_default=True, help="Of the topic that receivers write.")
+@click.option(
+    "--partitions", type=click.IntRange(1), help="Of the topic that receivers write, at least; without it a new topic has 12."
+)
 @click.option("--replication", type=click.IntRange(0), default=0, help="Copies of each message; 0, the default, is the brokers'.")
 @json_option
 @setting_option("data")
@@ -42,7 +44,7 @@ def migrate(
     check: bool,
     dry_run: bool,
     verify_only: bool,
-    partitions: int,
+    partitions: int | None,
     replication: int,
     as_json: bool,
     **flags: Any,
@@ -80,7 +82,7 @@ def _refused(error: "ClickHouseError") -> Failure:
     return Failure(f"the engine fails: {name}", hint)
 
 
-def _to_the_present(settings: Settings, partitions: int, replication: int, *, check: bool, as_json: bool) -> None:
+def _to_the_present(settings: Settings, partitions: int | None, replication: int, *, check: bool, as_json: bool) -> None:
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     from tallystick.ingest import migrate as schema
@@ -107,7 +109,7 @@ def _to_the_present(settings: Settings, partitions: int, replication: int, *, ch
         click.echo("\n".join(done) or "nothing is missing")
 
 
-def _topics(settings: Settings, partitions: int, replication: int, *, check: bool) -> list[str]:
+def _topics(settings: Settings, partitions: int | None, replication: int, *, check: bool) -> list[str]:
     from tallystick.ingest.flight import NoBroker
     from tallystick.ingest.topics import ensure_topics
     from tallystick.server.brokers import brokers_of
