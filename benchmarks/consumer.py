@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/consumer.py [MESSAGES]      of 512 spans, default 400
 
-A real broker and a real server on this machine; batches of 10,000 spans. CPU is user and system time of the processes, from the first message
-to the last commit, without their start.
+A real broker and a real server on this machine; batches of 10,000 and of 64,000 spans (the default). CPU is user and system time of the
+processes, from the first message to the last commit, without their start.
 """
 
 import os
@@ -41,8 +41,8 @@ def peak_mib(pid: int) -> int:
     return int(found[1]) >> 10
 
 
-def consume(broker: Broker, clickhouse: ClickHouse, values: list[bytes], consumers: int) -> None:
-    topic = Topic(broker, f"with{consumers}", partitions=4)
+def consume(broker: Broker, clickhouse: ClickHouse, values: list[bytes], consumers: int, batch: int) -> None:
+    topic = Topic(broker, f"with{consumers}of{batch}", partitions=4)
     env = {
         **CLEAN,
         **clickhouse.env("ingest"),
@@ -50,7 +50,7 @@ def consume(broker: Broker, clickhouse: ClickHouse, values: list[bytes], consume
         "TALLYSTICK_KAFKA_RECEIVED": topic.received,
         "TALLYSTICK_KAFKA_DEAD_LETTERS": topic.dead,
         "TALLYSTICK_KAFKA_GROUP": topic.name,
-        "TALLYSTICK_BATCH_MAX_SPANS": "10000",
+        "TALLYSTICK_BATCH_MAX_SPANS": str(batch),
         "TALLYSTICK_HEALTH_PORT": "0",
     }
     started: list[Any] = [
@@ -72,7 +72,8 @@ def consume(broker: Broker, clickhouse: ClickHouse, values: list[bytes], consume
     wall = time.perf_counter() - began
     mine, its = sum(map(cpu_s, pids)) - before, cpu_s(clickhouse.pid) - server
     print(
-        f"{consumers} consumer{'s' * (consumers > 1)}: {spans:,} spans in {wall:.1f} s ({spans / wall:,.0f} a second; written to Kafka in {sent_s:.1f} s),"
+        f"batches of {batch:,}, {consumers} consumer{'s' * (consumers > 1)}: {spans:,} spans in {wall:.1f} s"
+        f" ({spans / wall:,.0f} a second; written to Kafka in {sent_s:.1f} s),"
         f" µs of CPU a span: consumer {mine / spans * 1e6:.1f} + ClickHouse {its / spans * 1e6:.1f} = {(mine + its) / spans * 1e6:.1f};"
         f" most memory of a consumer {max(map(peak_mib, pids))} MiB",
         flush=True,
@@ -91,14 +92,13 @@ def main(messages: int) -> None:
         store = ServerStore(clickhouse.url(), clickhouse.password)
         migrate(store, 0)
         store.close()
-        for consumers in (1, 2):
+        for batch, consumers in ((10_000, 1), (10_000, 2), (64_000, 1), (64_000, 2)):
             values = [
-                otlp.request(
-                    *(otlp.span(f"{consumers}.{n}.{one // 8}", f"{consumers}.{n}.{one}") for one in range(SPANS))
-                ).SerializeToString()
+                # One call a trace, as most are.
+                otlp.request(*(otlp.span(f"{batch}.{consumers}.{n}.{one}") for one in range(SPANS))).SerializeToString()
                 for n in range(messages)
             ]
-            consume(broker, clickhouse, values, consumers)
+            consume(broker, clickhouse, values, consumers, batch)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,13 @@ PARTITIONS: Final = 12
 
 
 def ensure_topics(
-    brokers: Brokers, received: str, dead_letters: str, *, partitions: int | None = None, replication: int = 0, check: bool = False
+    brokers: Brokers,
+    received: str,
+    dead_letters: str,
+    *,
+    partitions: int | None = None,
+    replication: int = 0,
+    check: bool = False,
 ) -> list[str]:
     """Make the topics that are missing; what there is is left as it is.
 
@@ -53,7 +59,10 @@ def ensure_topics(
         there = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics() if not topic["error_code"]}
         done: list[str] = []
         new = PARTITIONS if partitions is None else partitions
-        for name, least, count, config in ((received, partitions or 1, new, RECEIVED_CONFIG), (dead_letters, 1, 1, DEAD_LETTERS_CONFIG)):
+        for name, least, count, config in (
+            (received, partitions or 1, new, RECEIVED_CONFIG),
+            (dead_letters, 1, 1, DEAD_LETTERS_CONFIG),
+        ):
             if check:
                 if there.get(name, 0) < least:
                     done.append(f"topic {name} has {there.get(name, 0)} of {least if name in there else count} partitions")

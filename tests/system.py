@@ -40,6 +40,12 @@ class Part:
         self.launch()
         self.wait_until_ready()
 
+    def run(self) -> int:
+        """To its end; its exit status."""
+        self.launch()
+        assert self.process is not None
+        return self.process.wait(120)
+
     def wait_until_ready(self) -> None:
         until = time.monotonic() + _READY_S
         while not self.said("ready "):

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 from broker import Broker
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient
+from kafka.structs import TopicPartition
 from otlp import request, span
 from server import free_port
 from system import Part, System

@@ -2,8 +2,8 @@
 
 Commands run in an empty directory, as a reader's shell would run them: against the server that README's own `tallystick up` starts, with
 README's budgets and a local Slack, and the calls that README's own Python makes of a local provider. Two kinds are looked at instead of run:
-`make` is asked what it would do, because `make test` is what runs this, and `pip` would need the network. SQL recipes and YAML have tests of
-their own (test_user_sql_docs, test_budget_docs, test_alert_docs).
+`make` is asked what it would do, because `make test` is what runs this, and `pip` would need the network. SQL recipes, YAML and what needs brokers
+and servers have tests of their own (test_user_sql_docs, test_budget_docs, test_alert_docs, test_scale).
 """
 
 import os
@@ -67,7 +67,7 @@ ASKED = [command for command in starting("tallystick") if command not in UP] + s
 
 def test_everything_that_is_told_is_run_or_looked_at() -> None:
     languages = {language for document in DOCUMENTS for language in re.findall(r"^```(\w+)$", text(document), re.MULTILINE)}
-    assert languages == {"console", "python", "yaml", "json", "jinja", "sql"}, "tests/test_caches.py runs the SQL"
+    assert languages == {"console", "python", "yaml", "json", "jinja", "sql", "sh"}, "tests/test_caches.py runs the SQL"
     assert len(UP) == 1
     assert {command.split()[1] for command in ASKED} >= {"costs", "sql", "prices", "budgets", "alerts", "keys", "doctor"}
     assert len(starting("curl")) == 2
