@@ -133,6 +133,8 @@ class Consumer:
         self._idle.set()
         self._stopped_short = False
         self._committing: Any = None
+        self._uncommitted = False
+        """The last commit failed, which was said."""
         self._next: dict[Partition, int] = {}
         """The offset that is expected next, to see what was skipped."""
         self._dealt: dict[Partition, int] = {}
@@ -146,7 +148,7 @@ class Consumer:
         self._polling = threading.Thread(target=self._poll_until_closed, name="tallystick-consumer", daemon=True)
         self._writing = threading.Thread(target=self._write_until_closed, name="tallystick-writer", daemon=True)
         self.failure: Exception | None = None
-        """Why it ended by itself: CeilingReached, Fenced. None while it runs and after `close`."""
+        """Why it ended by itself: CeilingReached, Fenced, or what nobody foresaw. None while it runs and after `close`."""
         self.ended = threading.Event()
 
     def start(self) -> None:
@@ -183,8 +185,10 @@ class Consumer:
             except Stopped as error:
                 self._stopped_short = True
                 log.error("%d messages aren't entered, and stay in Kafka: %s", len(batch), error)
-            except BaseException:
+            except Exception as error:
+                # Nothing after it may be committed: to end, and be started again, loses nothing.
                 self._stopped_short = True
+                self.failure = error
                 log.exception("%d messages aren't entered, and stay in Kafka", len(batch))
             self._idle.set()
         self._entering.close()
@@ -354,8 +358,13 @@ class Consumer:
             # Who reads it again finds it entered; what is ours then is committed with the next batch.
             log.info("a commit came too late: %s", type(answer).__name__)
         elif isinstance(answer, Exception):
-            log.warning("offsets can't be committed now, it is tried again: %s", type(answer).__name__)
+            if not self._uncommitted:
+                log.warning("offsets can't be committed now, it is tried again and again: %s", type(answer).__name__)
+            self._uncommitted = True
             return
+        if self._uncommitted:
+            self._uncommitted = False
+            log.info("offsets are committed again")
         self._progress.committed(offsets)
 
     def _mind_members(self, kafka: Any) -> None:

@@ -56,8 +56,12 @@ class DeadLetters:
     def write(self, letters: Sequence[Letter]) -> None:
         """On return the brokers in sync have all of them; where some of it was repeated, some stand there twice. Raises DeadLettersUnavailable."""
         without_value: set[int] = set()
-        while refused := self._attempt(letters, without_value):
-            without_value |= refused
+        alone = len(letters) == 1
+        while refused := self._attempt(letters, without_value, alone=alone):
+            # Of a batch that is refused for one message's sake the client says the same of the others: sent alone, each answers for itself.
+            if alone:
+                without_value |= refused
+            alone = True
 
     def close(self) -> None:
         """Everything written is acknowledged by now."""
@@ -65,11 +69,13 @@ class DeadLetters:
         if producer is not None:
             producer.close(timeout=0)
 
-    def _attempt(self, letters: Sequence[Letter], without_value: Collection[int]) -> set[int]:
-        """The numbers of those whose values the topic doesn't take. All are to be sent again then: after a refusal the producer is done for."""
+    def _attempt(self, letters: Sequence[Letter], without_value: Collection[int], *, alone: bool) -> set[int]:
+        """The numbers of those whose values the topic doesn't take; alone, the first. All are sent again then: after a refusal the producer is done for."""
         refused: set[int] = set()
         try:
-            for chunk in _chunks(letters):
+            for chunk in ([number] for number in range(len(letters))) if alone else _chunks(letters):
+                if refused:
+                    break
                 sent = []
                 for number in chunk:
                     with _noting(number, refused):

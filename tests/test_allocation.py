@@ -213,7 +213,7 @@ class Torn:
         self.undone.append(id)
 
     def append(self, *args: object, **more: object) -> Made:
-        raise Busy
+        raise Busy("another correction is under way")
 
 
 def test_an_allocation_that_was_undone_and_not_made_anew_is_told_of() -> None:

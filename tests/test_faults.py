@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -260,7 +260,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def filled(disk: Path, but_bytes: int) -> Iterator[None]:
     """The disk has room for so many bytes, while the block runs."""
     ballast = disk / "ballast"
-    ballast.write_bytes(bytes(shutil.disk_usage(disk).free - but_bytes))
+    with ballast.open("wb", buffering=0) as out, suppress(OSError):
+        # Others write, too, at this moment.
+        while (free := shutil.disk_usage(disk).free - but_bytes) > 0:
+            out.write(bytes(min(free, 1 << 20)))
     yield
     ballast.unlink()
 

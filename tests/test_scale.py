@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from broker import Broker
-from clickhouse import ClickHouse
+from clickhouse import ClickHouse, ClickHouseCluster
 from server import Server, free_port
 from system import Part
 
@@ -24,20 +24,19 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 COMMANDS = [line.partition("#")[0].split()[1:] for line in BLOCK.splitlines() if line.startswith("tallystick ")]
 
 
-@pytest.fixture(scope="module")
-def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+@pytest.fixture(params=[ClickHouse, ClickHouseCluster], ids=["a server", "two shards"])
+def env(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """What README exports, for the servers that run here."""
-    folder = tmp_path_factory.mktemp("scale")
-    with Broker(folder / "broker") as broker, ClickHouse(folder / "clickhouse") as clickhouse:
+    with Broker(tmp_path / "broker") as broker, request.param(tmp_path / "clickhouse") as clickhouse:
         made = {"TALLYSTICK_KAFKA": broker.address, **clickhouse.env("admin")}
-        assert set(re.findall(r"(TALLYSTICK_\w+)=", BLOCK)) == made.keys()
+        assert set(re.findall(r"(TALLYSTICK_\w+)=", BLOCK)) == made.keys() - {"TALLYSTICK_CLICKHOUSE_CLUSTER"}
         yield {
             **made,
             # Several of them on one machine.
             "TALLYSTICK_GRPC_PORT": "0",
             "TALLYSTICK_HEALTH_PORT": "0",
             "TALLYSTICK_RETENTION_DAYS": "0",
-            "TALLYSTICK_DATA": str(folder / "data"),
+            "TALLYSTICK_DATA": str(tmp_path / "data"),
         }
 
 

@@ -110,7 +110,9 @@ def test_what_is_small_is_found_from_everywhere(opened: Opened) -> None:
     client.command(
         "INSERT INTO prices (book, provider, request_model, valid_from) VALUES ('contract', 'openai', 'm', '2026-01-01 00:00:00')"
     )
-    client.command("INSERT INTO corrections (id, state, kind, at) VALUES ('contract', 'made', 'void', '2026-10-01 00:00:00')")
+    client.command(
+        "INSERT INTO corrections (id, state, kind, at, detail) VALUES ('contract', 'made', 'void', '2026-10-01 00:00:00', '{}')"
+    )
     assert scalar(client, "SELECT count() FROM prices WHERE book = 'contract'") == 1
     assert scalar(client, "SELECT count() FROM corrections FINAL WHERE id = 'contract'") == 1
     joined = "SELECT count() FROM ledger JOIN (SELECT book FROM prices WHERE book = 'contract') AS p ON 1 = 1 WHERE {ours}"

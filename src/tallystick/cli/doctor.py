@@ -23,7 +23,7 @@ from tallystick.cli.when import end_of_day
 from tallystick.client import Client, Refused, Unreachable
 from tallystick.collectors.instrumentations import UNDERNEATH, Choice, installed_instrumentations
 from tallystick.collectors.settings import read
-from tallystick.ingest.errors import KeysDamaged
+from tallystick.ingest.errors import KeysDamaged, StoreError
 from tallystick.settings import DEFAULT_URL, Settings
 
 _THIRTY_DAYS_NS = 30 * 86_400 * 1_000_000_000
@@ -122,7 +122,6 @@ def _keys(settings: Settings) -> Iterator[Check]:
 def _clickhouse(settings: Settings) -> Iterator[Check]:
     if settings.clickhouse is None:
         return
-    from tallystick.ingest.errors import StoreError
     from tallystick.ingest.migrate import migrations
     from tallystick.server.stores import open_ledger
 
@@ -194,7 +193,7 @@ def _reachable(settings: Settings) -> Iterator[Check]:
     try:
         with connect(replace(settings, url=url)) as ledger:
             yield _priced(ledger)
-    except (Failure, Refused, Unreachable) as error:
+    except (Failure, Refused, Unreachable, StoreError) as error:
         shown = in_words(error) if not isinstance(error, Failure) else error
         yield Check("fail", "ledger", shown.message, getattr(shown, "hint", ""))
 
