@@ -11,15 +11,15 @@ import os
 import random
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import filled, small_disk
 from load import TOKENS, TOTALS, Sender
 from otlp import trace_hex
 from server import free_port
@@ -243,45 +243,25 @@ def dead_letters(system: System) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 150 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"file systems can't be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 150) as place:
+        yield place
 
 
-@contextmanager
-def filled(disk: Path, but_bytes: int) -> Iterator[None]:
-    """The disk has room for so many bytes, while the block runs."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as out, suppress(OSError):
-        # Others write, too, at this moment.
-        while (free := shutil.disk_usage(disk).free - but_bytes) > 0:
-            out.write(bytes(min(free, 1 << 20)))
-    yield
-    ballast.unlink()
-
-
-def test_a_spool_on_a_full_disk(system: System, table: Table, small_disk: Path) -> None:
+def test_a_spool_on_a_full_disk(system: System, table: Table, disk: Path) -> None:
     """No broker, and no room for a spool: senders are asked to wait, and nothing that was acknowledged is lost."""
     port = free_port()
     receiver = Part(
         system.folder,
         "receiver-full",
-        ["receiver", "--data", str(small_disk / "receiver"), "--port", str(port), "--grpc-port", "0"],
+        ["receiver", "--data", str(disk / "receiver"), "--port", str(port), "--grpc-port", "0"],
         system.env,
     )
     receiver.start()
     try:
         with (
             under_load(system, table, "spool on a full disk", [f"http://127.0.0.1:{port}"]) as row,
-            filled(small_disk, 3_000_000),
+            filled(disk, 3_000_000),
         ):
             system.broker.kill()
             time.sleep(OUTAGE_S)
@@ -292,11 +272,11 @@ def test_a_spool_on_a_full_disk(system: System, table: Table, small_disk: Path) 
         receiver.kill()
 
 
-def test_a_store_out_of_disk(tmp_path: Path, table: Table, small_disk: Path) -> None:
-    with System(tmp_path, receivers=1, consumers=1, clickhouse=small_disk / "clickhouse") as system:
+def test_a_store_out_of_disk(tmp_path: Path, table: Table, disk: Path) -> None:
+    with System(tmp_path, receivers=1, consumers=1, clickhouse=disk / "clickhouse") as system:
         with under_load(system, table, "ClickHouse out of disk"):
             time.sleep(2)
-            with filled(small_disk, 200_000):
+            with filled(disk, 200_000):
                 time.sleep(OUTAGE_S)
         assert "NOT_ENOUGH_SPACE" in system.consumers[0].log()
         system.consumers[0].stop()

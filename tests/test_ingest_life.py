@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from disks import filled, small_disk
 from otlp import request, span, trace_hex
 from server import Server, free_port, rejected
 
@@ -118,46 +117,38 @@ def test_leaves_nothing_in_the_working_directory_nor_behind(tmp_path: Path, monk
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 80 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"file systems can't be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 80) as place:
+        yield place
 
 
-def test_a_full_disk(small_disk: Path) -> None:
+def test_a_full_disk(disk: Path) -> None:
     """Refused with 503, nothing lost of what was acknowledged, and it goes on once there is space."""
-    with Server(small_disk / "data") as server:
+    with Server(disk / "data") as server:
         server.post_all([request(span("before"))])
-        free = shutil.disk_usage(small_disk).free
-        (small_disk / "ballast").write_bytes(bytes(free - 300_000))
         acknowledged, answer = ["before"], None
-        for number in range(60):
-            names = [f"full-{number}-{i}" for i in range(200)]
-            answer = server.post(request(*(span(name, attributes={"tallystick.user": os.urandom(100).hex()}) for name in names)))
-            if answer.status_code != 200:
-                break
-            acknowledged += names
-        assert answer is not None
-        assert answer.status_code == 503, "the disk never filled"
-        assert int(answer.headers["retry-after"]) > 0
-        error = answer.json()["error"]
-        assert error.keys() == {"code", "message", "hint"}
-        assert server.http.get("/healthz").status_code == 200
-        assert server.post(request(span("once more"))).status_code == 503
-        (small_disk / "ballast").unlink()
+        with filled(disk, 300_000):
+            for number in range(60):
+                names = [f"full-{number}-{i}" for i in range(200)]
+                answer = server.post(
+                    request(*(span(name, attributes={"tallystick.user": os.urandom(100).hex()}) for name in names))
+                )
+                if answer.status_code != 200:
+                    break
+                acknowledged += names
+            assert answer is not None
+            assert answer.status_code == 503, "the disk never filled"
+            assert int(answer.headers["retry-after"]) > 0
+            error = answer.json()["error"]
+            assert error.keys() == {"code", "message", "hint"}
+            assert server.http.get("/healthz").status_code == 200
+            assert server.post(request(span("once more"))).status_code == 503
         assert server.post(request(span("after"))).status_code == 200
         stored = [row["trace_id"] for row in server.sql("SELECT trace_id FROM charges")]
         assert len(stored) == len(set(stored))
         assert {trace_hex(name) for name in [*acknowledged, "after"]} <= set(stored)
         server.stop()
-    with Server(small_disk / "data") as server:
+    with Server(disk / "data") as server:
         assert server.sql("SELECT count() AS n FROM charges")[0]["n"] == len(stored)
 
 

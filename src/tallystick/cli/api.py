@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from tallystick.cli.failure import Failure
 from tallystick.cli.options import setting_option
+from tallystick.cli.starting import in_words_of_its_configuration
 from tallystick.settings import Settings
 
 
@@ -30,18 +30,7 @@ def api(**flags: Any) -> None:
         raise click.UsageError(
             "no server holds the ledger: give --clickhouse, or run `tallystick up`, which keeps one in its directory"
         )
-    if settings.config is not None and not settings.config.is_file():
-        raise click.BadParameter(f"{settings.config} is no file", param_hint="--config")
-    from tallystick.alerts.config_yaml import ConfigError
-    from tallystick.alerts.database import LedgerError
-    from tallystick.attribution.prices_file import PriceFileError
     from tallystick.server.run_api import run_api
 
-    try:
+    with in_words_of_its_configuration(settings):
         run_api(settings)
-    except PriceFileError as error:
-        raise Failure(str(error), "`tallystick prices check FILE` says the same without starting anything") from None
-    except ConfigError as error:
-        raise Failure(str(error), "`tallystick budgets validate FILE` says the same without starting anything") from None
-    except LedgerError as error:
-        raise Failure(str(error), "see TALLYSTICK_ALERTS_URL in docs/settings.md") from None

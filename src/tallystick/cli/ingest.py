@@ -6,6 +6,7 @@ import click
 
 from tallystick.cli.failure import Failure
 from tallystick.cli.options import setting_option
+from tallystick.cli.starting import in_words_of_its_configuration
 from tallystick.settings import Settings
 
 
@@ -30,16 +31,12 @@ def ingest(**flags: Any) -> None:
     tallystick ingest --kafka-tenants otel-spans=acme,billing-spans=globex     topics of others, and whose spans they hold
     """
     settings = Settings.load(**flags)
-    if settings.config is not None and not settings.config.is_file():
-        raise click.BadParameter(f"{settings.config} is no file", param_hint="--config")
-    from tallystick.attribution.prices_file import PriceFileError
     from tallystick.ingest.consumer import CeilingReached, Fenced
     from tallystick.server.run_ingest import run_ingest
 
     try:
-        run_ingest(settings)
-    except PriceFileError as error:
-        raise Failure(str(error), "`tallystick prices check FILE` says the same without starting anything") from None
+        with in_words_of_its_configuration(settings):
+            run_ingest(settings)
     except CeilingReached as error:
         raise Failure(
             f"stopped: {error}; offsets of what was dealt with are committed",

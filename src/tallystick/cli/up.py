@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from tallystick.cli.failure import Failure
 from tallystick.cli.options import setting_option
+from tallystick.cli.starting import in_words_of_its_configuration
 from tallystick.settings import Settings
 
 
@@ -26,18 +26,7 @@ def up(**flags: Any) -> None:
     tallystick up --host 0.0.0.0           senders then need a key: tallystick keys create --tenant acme
     """
     settings = Settings.load(**flags)
-    if settings.config is not None and not settings.config.is_file():
-        raise click.BadParameter(f"{settings.config} is no file", param_hint="--config")
-    from tallystick.alerts.config_yaml import ConfigError
-    from tallystick.alerts.database import LedgerError
-    from tallystick.attribution.prices_file import PriceFileError
     from tallystick.server.run import run
 
-    try:
+    with in_words_of_its_configuration(settings):
         run(settings)
-    except PriceFileError as error:
-        raise Failure(str(error), "`tallystick prices check FILE` says the same without starting anything") from None
-    except ConfigError as error:
-        raise Failure(str(error), "`tallystick budgets validate FILE` says the same without starting anything") from None
-    except LedgerError as error:
-        raise Failure(str(error), "see TALLYSTICK_ALERTS_URL in docs/settings.md") from None
