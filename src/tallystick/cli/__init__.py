@@ -30,6 +30,8 @@ COMMANDS = (
     "corrections",
     "reconcile",
     "focus",
+    "probe",
+    "estimate",
     "budgets",
     "alerts",
     "keys",
