@@ -230,10 +230,9 @@ def test_a_reader_changes_nothing_and_leaves_nothing(opened: Opened, statement: 
     assert scalar(opened.store.client(), ours("SELECT count() FROM ledger WHERE {ours}")) == 2 * CALLS
 
 
+@pytest.mark.parametrize("opened", ["server", "shards"], indirect=True)
 def test_escapes_show_nothing_of_others(opened: Opened) -> None:
     """Without the check that users' queries pass before: the server's own cage alone, through its shards too."""
-    if opened.store.dialect.kind is Kind.EMBEDDED:
-        pytest.skip("tests/test_user_sql_escapes.py has them")
     for query in ESCAPES[::4]:
         with opened.api.reader("contract-a", {**READER_SETTINGS, "max_execution_time": 5}) as reader:
             try:
