@@ -32,7 +32,7 @@ class Start(_Part):
     """An engine to be started for the run and stopped after it, from a package that is installed."""
 
     model: str
-    """A file or folder, or `generated` for random weights that are made here."""
+    """A file or folder, or `generated:F32`, `generated:Q8_0`, `generated:Q4_0` for random weights that are made here."""
     options: dict[str, str | int | float | bool] = {}
     """Of the engine itself, as its own command line names them."""
 

@@ -4,7 +4,7 @@ All times are nanoseconds since the start of the run, of a clock that never step
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
@@ -102,8 +102,8 @@ class Record:
     counted_output: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """One line of records.jsonl.gz."""
-        return asdict(self) | {"events": [list(event) for event in self.events], "usage": self.usage and self.usage._asdict()}
+        """One line of records.jsonl.gz. Its tuples are JSON's lists; dataclasses.asdict would copy every event."""
+        return {name: getattr(self, name) for name in _RECORD} | {"usage": self.usage and self.usage._asdict()}
 
     @classmethod
     def of_json(cls, line: Mapping[str, Any]) -> Self:
@@ -111,6 +111,9 @@ class Record:
         events = tuple(Event(at, Kind(kind), size) for at, kind, size in line["events"])
         usage = Usage(**line["usage"]) if line["usage"] else None
         return cls(**{**line, "events": events, "usage": usage, "outcome": Outcome(line["outcome"])})
+
+
+_RECORD = tuple(field.name for field in fields(Record))
 
 
 @dataclass(frozen=True, slots=True)
