@@ -105,10 +105,42 @@ _RATES: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
+_PROBES: Final[Mapping[str, Mapping[str, str]]] = {
+    "The figure": {
+        "name": "what was measured: docs/probes.md defines each",
+        "unit": "of `value`, `low` and `high`",
+        "value": "NULL where it isn't known, or where so few requests don't carry it",
+        "low": "the lower end of its interval; NULL where there is none",
+        "high": "the upper end",
+        "n": "how many requests it is of",
+        "method": "how it and its interval were made",
+        "request_group": "`cold`, `warm`, `control`, `interleaved` of a cache experiment; `''` of all requests",
+    },
+    "The stage": {
+        "stage": "number in its run, from 0",
+        "load": "what was asked of the engine: `poisson 4/s`, `closed 16`",
+        "valid": "0 where the stage's figures can't be trusted; the run's report says why",
+    },
+    "The run": {
+        "run": "its id",
+        "probe": "name of the configuration",
+        "entry": "name of the engine there",
+        "engine": "kind of engine: `vllm`, `llamacpp`, …",
+        "version": "what the engine says of itself",
+        "model": "as the engine calls it",
+        "quantisation": "as the configuration says; not verified",
+        "state": "`done`, `invalid`, `failed`, `cancelled` or `running`",
+        "started_at": "when the run began",
+        "ended_at": "when it ended; NULL while it runs",
+        "workload": "the same for runs that asked the same in the same way: others aren't comparable",
+    },
+}
+
 MEANINGS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
     "charges": _CHARGES,
     "outcomes": _OUTCOMES,
     "price_rates": _RATES,
+    "probe_figures": _PROBES,
 }
 """View → heading → column → what it means, in Markdown."""
 
@@ -116,6 +148,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "charges": "One row is one entry of the ledger: a call of a model, or a correction of one",
     "outcomes": "One row is what came of a call or a session: a ticket resolved, an order placed",
     "price_rates": "One row is what a price id stands for, of the prices in charges that you may see",
+    "probe_figures": "One row is one figure of a stage of a probe's run; operators see all of them, others none",
 }
 """View → what a row is."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 Node = Mapping[str, Any]
 
-VIEWS: Final = frozenset({"charges", "outcomes", "price_rates"})
+VIEWS: Final = frozenset({"charges", "outcomes", "price_rates", "probe_figures"})
 """The tables that users may read."""
 
 _NODES: Final[Mapping[str, frozenset[str]]] = {

@@ -24,6 +24,10 @@ SHARDED_BY: Final[Mapping[str, str]] = {
     "prices": _FIRST,
     "corrections": _FIRST,
     "moves": _FIRST,
+    # Few rows, which are asked for together.
+    "probe_runs": _FIRST,
+    "probe_results": _FIRST,
+    "probe_requests": _FIRST,
 }
 """Tables of a cluster that are Distributed, and by what."""
 

@@ -31,7 +31,7 @@ _CREATE: Final = """CREATE TABLE IF NOT EXISTS migrations (number UInt16, name S
 ENGINE = MergeTree ORDER BY number SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"""
 
 
-VIEWS: Final = ("charges", "outcomes", "price_rates")
+VIEWS: Final = ("charges", "outcomes", "price_rates", "probe_figures")
 """Of schema/sql: what users query. Made anew at each start."""
 
 _COLUMNS: Final = """SELECT groupArray((name, type, default_kind, default_expression)) FROM
@@ -147,9 +147,9 @@ def _stand_for_shards(client: "Client", to: Topology) -> None:
 
 
 def _set_retention(client: "Client", days: int, to: Topology) -> None:
-    """Delete calls that started and outcomes that came longer ago; 0 keeps them."""
+    """Delete calls that started, outcomes that came and probes' requests of runs that started longer ago; 0 keeps them."""
     database = "currentDatabase()" if to.kind is Kind.EMBEDDED else f"'{to.rows}'"
-    for table, column in (("ledger", "started_at"), ("reported_outcomes", "at")):
+    for table, column in (("ledger", "started_at"), ("reported_outcomes", "at"), ("probe_requests", "started_at")):
         question = f"SELECT create_table_query FROM system.tables WHERE database = {database} AND name = {{table:String}}"  # noqa: S608
         present = str(client.query(question, parameters={"table": table}).result_rows[0][0])
         wanted = f"TTL toDateTime({column}) + toIntervalDay({days})" if days else ""
