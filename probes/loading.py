@@ -74,9 +74,13 @@ class LoadedRun:
         stages: list[Stage] = []
         for line in _lines(self.folder / STAGES, problems):
             try:
-                stages.append(_stage(line, records, samples))
+                stage = _stage(line, records, samples)
             except (KeyError, TypeError) as error:
                 problems.append(f"{STAGES}: a stage was left out: {_why(error)}")
+                continue
+            stages.append(stage)
+            if len(stage.records) < (wrote := line.get("requests", 0)):
+                problems.append(f"stage {stage.number}: {len(stage.records):,} of {wrote:,} requests can be read")
         unfinished = sorted(set(records) - {stage.number for stage in stages})
         problems += [
             f"stage {number} has no end: its {len(records[number]):,} requests are kept, and are in no figure"

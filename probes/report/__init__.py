@@ -1,0 +1,1 @@
+"""The report of a probe: one HTML file with everything in it."""
