@@ -45,12 +45,12 @@ def sizes(
     seed: int,
     calls: Sequence[Call] | None = None,
     *,
-    stage: int = 0,
     warmup: int = 0,
     context: int | None = None,
     as_they_came: bool = False,
 ) -> Drawn:
-    """`warmup` and then `count` sizes. calls: of the trace or feature that the workload names.
+    """`warmup` and then `count` sizes: the same for every stage, so that stages differ by their load alone. calls: of the trace or feature
+    that the workload names.
 
     context: tokens that the engine takes, in and out together. as_they_came: the first calls one after another, for their times; else an
     even sample of all of them, for their mix. Raises ValueError where a trace or feature holds no call.
@@ -64,10 +64,10 @@ def sizes(
         chosen = repeated(calls if as_they_came else sampled(calls, whole), whole)
         drawn = [_of_call(call) for call in chosen]
     else:
-        drawn = _synthetic(workload, whole, seed, stage)
+        drawn = _synthetic(workload, whole, seed)
     drawn = _cut(drawn, workload, context, notes)
     if workload.prefix is not None:
-        random = stream(seed, stage, "prefixes")
+        random = stream(seed, 0, "prefixes")
         drawn = [*_warming(drawn[:warmup], workload.prefix), *_prefixed(drawn[warmup:], workload.prefix, random)]
         drawn = _shorter_than_prompts(drawn, notes)
     return Drawn(tuple(drawn), tuple(notes))
@@ -80,9 +80,10 @@ def _of_call(call: Call) -> Size:
     return size._replace(prefix=0, prefix_tokens=cached) if cached else size
 
 
-def _synthetic(workload: Workload, count: int, seed: int, stage: int) -> list[Size]:
-    assert workload.input_tokens is not None and workload.output_tokens is not None
-    taken, generated = stream(seed, stage, "input"), stream(seed, stage, "output")
+def _synthetic(workload: Workload, count: int, seed: int) -> list[Size]:
+    assert workload.input_tokens is not None
+    assert workload.output_tokens is not None
+    taken, generated = stream(seed, 0, "input"), stream(seed, 0, "output")
     return [
         Size(draw(workload.input_tokens, taken), draw(workload.output_tokens, generated), None, "", None) for _ in range(count)
     ]
@@ -93,7 +94,8 @@ def draw(spread: int | Spread, random: Random) -> int:
     if isinstance(spread, int):
         return spread
     if spread.mean is None:
-        assert spread.min is not None and spread.max is not None
+        assert spread.min is not None
+        assert spread.max is not None
         return random.randint(spread.min, spread.max)
     low, high = spread.min or 1, spread.max
     if not spread.stdev:
@@ -150,24 +152,28 @@ def _prefixed(drawn: Sequence[Size], prefix: Prefix, random: Random) -> list[Siz
             else size
             for size in drawn
         ]
-    return [
-        size._replace(group=group, prefix=number, prefix_tokens=prefix.tokens)
-        for size, (group, number) in zip(drawn, _experiment(len(drawn), prefix.distinct), strict=True)
+    groups = _experiment(len(drawn) // 4, prefix.distinct)
+    # Position by position the groups have the same lengths.
+    lengths = [drawn[position] for position, _, _ in groups]
+    found = [
+        Size(length.input_tokens, length.output_tokens, number, group, size.at_ns, prefix.tokens)
+        for size, length, (_, group, number) in zip(drawn, lengths, groups, strict=False)
     ]
+    return [*found, *drawn[len(found) :]]
 
 
-def _experiment(count: int, distinct: int) -> list[tuple[str, int]]:
-    """Group and prefix of each request: cold, warm, then interleaved and control in turns, a quarter each, what is over to control.
+def _experiment(each: int, distinct: int) -> list[tuple[int, str, int]]:
+    """Position in its group, group and prefix of so many requests of each group: cold, warm, then interleaved and control in turns.
 
     cold: prefixes that no prompt had before; the first `distinct` of them are those that come again. warm: they come again, one request
     after another. interleaved: they come again, with a control, whose prefix is new, after each. Interleaved and control share one stretch
     of time, so that an engine that warms up or throttles does it to both; warm and cold don't.
     """
-    quarter = count // 4
-    again = max(1, min(distinct, quarter))
-    order = [(COLD, at) for at in range(quarter)] + [(WARM, at % again) for at in range(quarter)]
-    turns = [(INTERLEAVED, (at // 2) % again) if at % 2 == 0 else (CONTROL, quarter + at) for at in range(2 * quarter)]
-    return order + turns + [(CONTROL, quarter + at) for at in range(2 * quarter, count - 2 * quarter)]
+    again = max(1, min(distinct, each))
+    cold = [(at, COLD, at) for at in range(each)]
+    warm = [(at, WARM, at % again) for at in range(each)]
+    turns = [one for at in range(each) for one in ((at, INTERLEAVED, at % again), (at, CONTROL, each + at))]
+    return [*cold, *warm, *turns]
 
 
 def _shorter_than_prompts(drawn: Sequence[Size], notes: list[str]) -> list[Size]:
