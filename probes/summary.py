@@ -1,0 +1,229 @@
+"""The figures of a stage, with what stands behind each: requests by outcome, latencies, goodput, throughput, tokens by source, what the engine
+said of itself, and why not to believe any of it. Times are of answers that ended well; failures count in goodput.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from tallystick.probes.config import Target
+from tallystick.probes.differences import Difference, allowed_for, difference
+from tallystick.probes.engine_figures import EngineFigures, disagreement, engine_figures
+from tallystick.probes.figures import latency_figures, rate_figures
+from tallystick.probes.measures import (
+    NS_PER_MS,
+    Judged,
+    cached_tokens,
+    first_kind,
+    input_tokens,
+    judge,
+    measured,
+    miscounted,
+    output_tokens,
+    ttft_ns,
+)
+from tallystick.probes.percentiles import Figure, percentile, share
+from tallystick.probes.rates import Window, offered_rate, window
+from tallystick.probes.records import LoadPoint, Outcome, Record, Stage
+from tallystick.probes.saturation import distrust
+
+
+@dataclass(frozen=True, slots=True)
+class Goodput:
+    """judged: all but cancelled ones, and `unjudged`, whose token counts a TPOT target needs and nobody told. missed: by what, of those not good."""
+
+    good: int
+    judged: int
+    unjudged: int
+    missed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Of answers that ended well. by_source: answers by who counted their output (`usage`, `counted`, `unknown`). None: nobody told any.
+
+    asked_output: most that the answers were allowed; as_asked: answers of exactly that many. miscounted: answers whose usage and tokeniser disagree.
+    """
+
+    input: int | None
+    cached: int | None
+    output: int | None
+    asked_output: int
+    as_asked: int
+    by_source: Mapping[str, int]
+    miscounted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Requests that are held against others, as in a cache experiment. cached_share: of their prompt tokens."""
+
+    name: str
+    requests: int
+    cached_share: float | None
+    ttft: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class StageSummary:
+    """figures: by name, as `DEFINITIONS` (probes/figures.py) has them. outcomes: measured requests; warmup: those that aren't.
+
+    offered_rate: requests a second that were due. window: of the rates. differences: of the groups' median TTFT, against `control` where there
+    is one. reasons: why not to believe it, in words. notes: what is to be told beside.
+    """
+
+    number: int
+    load: LoadPoint
+    started_ns: int
+    ended_ns: int
+    ended: str
+    outcomes: Mapping[str, int]
+    warmup: int
+    window: Window | None
+    offered_rate: float | None
+    figures: Mapping[str, Figure]
+    goodput: Goodput | None
+    tokens: TokenCounts
+    first_kinds: Mapping[str, int]
+    engine: EngineFigures
+    groups: tuple[Group, ...]
+    differences: tuple[Difference, ...]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Nothing speaks against its figures."""
+        return not self.reasons
+
+    @property
+    def requests(self) -> int:
+        """Measured ones, however they ended."""
+        return sum(self.outcomes.values())
+
+    def value(self, name: str) -> float | None:
+        """Of a figure; None also where it isn't among them."""
+        figure = self.figures.get(name)
+        return None if figure is None else figure.value
+
+    def as_json(self) -> dict[str, Any]:
+        """For json.dumps; `of_json` gives back the same."""
+        content: dict[str, Any] = _JSON.dump_python(self, mode="json")
+        return content
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> "StageSummary":
+        """The reverse of as_json. Raises pydantic's ValidationError."""
+        return _JSON.validate_python(content)
+
+
+_JSON: Final = TypeAdapter(StageSummary)
+
+
+def summarise(stage: Stage, target: Target | None) -> StageSummary:
+    """Pure; a stage without requests has a summary, too."""
+    records = measured(stage.records)
+    answers = [record for record in records if record.outcome is Outcome.OK]
+    over, offered = window(records), offered_rate(records)
+    judged = None if target is None else [(record, one) for record in records if (one := judge(record, target))]
+    goodput = None if judged is None else _goodput([one for _, one in judged])
+    good = None if judged is None else [one.good is True for record, one in judged if record.outcome is Outcome.OK]
+    figures = {one.name: one for one in (*latency_figures(answers), *rate_figures(answers, good, over))}
+    if goodput is not None:
+        figures["good_share"] = share("good_share", goodput.good, goodput.judged)
+    tokens = _tokens(answers)
+    groups = _groups(answers)
+    tpot = figures["tpot_p50"].value
+    return StageSummary(
+        stage.number,
+        stage.load,
+        stage.started_ns,
+        stage.ended_ns,
+        stage.ended,
+        dict(Counter(record.outcome.value for record in records)),
+        len(stage.records) - len(records),
+        over,
+        offered,
+        figures,
+        goodput,
+        tokens,
+        dict(Counter(kind.value for record in answers if (kind := first_kind(record)))),
+        engine_figures(stage.samples),
+        groups,
+        _differences(groups),
+        distrust(stage, records, tpot_ms=tpot, offered=offered),
+        tuple(_notes(stage, over, tokens, goodput)),
+    )
+
+
+def _goodput(judged: Sequence[Judged]) -> Goodput:
+    missed = Counter(name for one in judged for name in one.missed)
+    unjudged = sum(one.good is None for one in judged)
+    return Goodput(sum(one.good is True for one in judged), len(judged) - unjudged, unjudged, dict(missed))
+
+
+def _tokens(answers: Sequence[Record]) -> TokenCounts:
+    counts = [output_tokens(record) for record in answers]
+    return TokenCounts(
+        _sum([input_tokens(record) for record in answers]),
+        _sum([cached_tokens(record) for record in answers]),
+        _sum([None if one is None else one.number for one in counts]),
+        sum(record.output_tokens for record in answers),
+        sum(one is not None and one.number == record.output_tokens for one, record in zip(counts, answers, strict=True)),
+        dict(Counter("unknown" if one is None else one.source for one in counts)),
+        sum(miscounted(record) for record in answers),
+    )
+
+
+def _groups(answers: Sequence[Record]) -> tuple[Group, ...]:
+    groups: list[Group] = []
+    for name in dict.fromkeys(record.group for record in answers if record.group):
+        of = [record for record in answers if record.group == name]
+        known = [
+            (part, whole) for record in of if (part := cached_tokens(record)) is not None and (whole := input_tokens(record))
+        ]
+        cached = sum(part for part, _ in known) / sum(whole for _, whole in known) if known else None
+        groups.append(Group(name, len(of), cached, percentile(f"{name}_ttft_p50", "ms", _ttfts(of), 50)))
+    return tuple(groups)
+
+
+def _differences(groups: Sequence[Group]) -> tuple[Difference, ...]:
+    if len(groups) < 2:
+        return ()
+    base = next((group for group in groups if group.name == "control"), groups[0])
+    pairs = ((group.name, difference(base.ttft, group.ttft)) for group in groups if group is not base)
+    return allowed_for([one.named(f"{name} - {base.name}") for name, one in pairs if one is not None])
+
+
+def _notes(stage: Stage, over: Window | None, tokens: TokenCounts, goodput: Goodput | None) -> Iterator[str]:
+    records = measured(stage.records)
+    answers = sum(tokens.by_source.values())
+    unknown = tokens.by_source.get("unknown", 0)
+    if unknown:
+        yield f"{answers - unknown:,} of {answers:,} answers told their output tokens: token rates are at least what is shown"
+    if tokens.miscounted:
+        yield f"{tokens.miscounted:,} of {answers:,} answers told a usage that the model's tokeniser doesn't find in their text"
+    cancelled = sum(record.outcome is Outcome.CANCELLED for record in records)
+    if cancelled:
+        yield f"{cancelled:,} of {len(records):,} requests were under way when it ended: they are in no latency"
+    if over is not None and not over.steady:
+        yield f"rates are of the whole stage, {over.ramp_share:.0%} of it ramp: the engine can do at least this"
+    if goodput is not None and goodput.unjudged:
+        yield f"{goodput.unjudged:,} requests can't be held against the target's TPOT: their tokens aren't known"
+    if tokens.output is not None and not unknown and tokens.output < 0.9 * tokens.asked_output:
+        yield f"answers had {tokens.output:,} tokens of {tokens.asked_output:,} asked: the engine stops before"
+    counted = disagreement(stage.samples, stage.records)
+    if counted:
+        yield counted
+
+
+def _ttfts(records: Sequence[Record]) -> list[float]:
+    return [took / NS_PER_MS for record in records if (took := ttft_ns(record)) is not None]
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
