@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.probes import measures
+from tallystick.probes.hourly_cost import EXACT
 from tallystick.probes.records import Outcome, Record
 
 STATED: Final = (Decimal(1), Decimal("0.1"), Decimal(4))
@@ -25,6 +26,8 @@ _LEAST_R2: Final = 0.5
 _RESAMPLES: Final = 200
 _MOST: Final = 4000
 """Requests that are fitted: the first of them, more wouldn't change what is found."""
+_LEAST_S: Final = 1e-6
+"""Less can't be told from nothing."""
 _UNIT: Final = Decimal("1e-12")
 
 _Floats = NDArray[np.float64]
@@ -133,7 +136,7 @@ def _fit(requests: Sequence[Timed]) -> Split | None:
         )
         ratios[:, 1] = float(STATED[1])
     low, high = (tuple(float(value) for value in np.quantile(ratios, q, axis=0)) for q in (0.025, 0.975))
-    weights = (Decimal(1), cached.quantize(_UNIT), Decimal(str(found[2] / found[0])).quantize(_UNIT))
+    weights = (Decimal(1), cached.quantize(_UNIT, context=EXACT), Decimal(str(found[2] / found[0])).quantize(_UNIT, context=EXACT))
     return Split("fit", weights, len(requests), r_squared, (low[0], low[1], low[2]), (high[0], high[1], high[2]), notes)
 
 
@@ -143,11 +146,11 @@ def _by_times(requests: Sequence[Timed]) -> Split | None:
     # The first token of an answer is made with the prompt.
     made_after = sum(one.output - 1 for one in requests)
     prompt = Decimal(uncached) + STATED[1] * cached
-    if before <= 0 or after <= 0 or made_after <= 0 or not prompt:
+    if min(before, after) < _LEAST_S or made_after <= 0 or not prompt:
         return None
     weight = Decimal(str(after)) / made_after / (Decimal(str(before)) / prompt)
     note = f"a cached token is taken for {STATED[1]} of an uncached one"
-    return Split("times", (Decimal(1), STATED[1], weight.quantize(_UNIT)), len(requests), notes=(note,) if cached else ())
+    return Split("times", (Decimal(1), STATED[1], weight.quantize(_UNIT, context=EXACT)), len(requests), notes=(note,) if cached else ())
 
 
 def _non_negative(columns: _Floats, values: _Floats) -> _Floats:

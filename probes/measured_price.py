@@ -164,7 +164,8 @@ def observed_utilisation(price: MeasuredPrice, tokens: Mapping[Bucket, int], hou
 
 
 def _blended(hour: HourlyCost, capacity: Capacity, utilisation: Decimal) -> Decimal:
-    a_million = EXACT.divide(hour.usd_per_hour * _MILLION, _decimal(capacity.tokens_per_s) * _HOUR * utilisation)
+    tokens_per_s = _sum(map(_decimal, capacity.rates().values()))
+    a_million = EXACT.divide(hour.usd_per_hour * _MILLION, tokens_per_s * _HOUR * utilisation)
     return a_million.quantize(_UNIT, context=EXACT)
 
 
