@@ -36,7 +36,7 @@ from tallystick.alerts.config_rules import (
 )
 from tallystick.alerts.config_yaml import ConfigError, Document, Loc, Problem, document_of, read
 
-_SECTIONS: Final = ("prices", "allocations", "channels", "budgets", "rules")
+_SECTIONS: Final = ("prices", "allocations", "probes", "channels", "budgets", "rules")
 _CHANNELS: Final[Mapping[str, type[ChannelConfig]]] = {
     "slack": SlackChannel, "webhook": WebhookChannel, "pagerduty": PagerDutyChannel, "teams": TeamsChannel, "email": EmailChannel,
     "stdout": StdoutChannel,
@@ -85,7 +85,7 @@ def load_config(
     Raises ConfigError where no part can be told from another, OSError.
     """
     text, file, folder = (source, "configuration", folder) if isinstance(source, str) else _opened(source)
-    document = read(text, file, environ, filled=lambda loc: loc[:1] not in {("prices",), ("allocations",)})
+    document = read(text, file, environ, filled=lambda loc: loc[:1] not in {("prices",), ("allocations",), ("probes",)})
     return _Loading(document, folder, open_channel).config()
 
 

@@ -68,7 +68,7 @@ class Alerts:
         self._store, self._settings, self._evaluates = store, settings, evaluates
         self._lock = threading.Lock()
         self._told: frozenset[Problem] = frozenset()
-        stamp = _stamp(settings.config)
+        stamp = file_stamp(settings.config)
         file, channels = self._read()
         self.ledger = Ledger(settings.alerts_url or default_url(settings.data))
         self._seen = (stamp, self.ledger.definitions.version())
@@ -108,7 +108,7 @@ class Alerts:
     def in_force(self) -> InForce:
         """As it is now: the file and the budgets made by API are read again where they were changed. From any thread. Raises LedgerDown."""
         with self._lock:
-            stamp, version = _stamp(self._settings.config), self.ledger.definitions.version()
+            stamp, version = file_stamp(self._settings.config), self.ledger.definitions.version()
             if (stamp, version) != self._seen:
                 old = self._in_force
                 self._in_force = self._with_made(old if stamp == self._seen[0] else self._changed(old))
@@ -187,8 +187,8 @@ def _authors(of: InForce) -> dict[str, str]:
     return {name: one.author for name, one in of.made.items() if name not in of.file.declared.names}
 
 
-def _stamp(file: Path | None) -> tuple[int, int] | None:
-    """What changes when a file is written."""
+def file_stamp(file: Path | None) -> tuple[int, int] | None:
+    """What changes when a file is written; None where it can't be looked at."""
     try:
         found = file.stat() if file else None
     except OSError:

@@ -30,6 +30,7 @@ from tallystick.server import (
     guard_api,
     metrics_api,
     outcomes_api,
+    probes_api,
     questions_api,
     reconcile_api,
     spend_api,
@@ -48,6 +49,7 @@ from tallystick.server.figures import TimedRequests
 from tallystick.server.ledger_state import LedgerState
 from tallystick.server.metrics import Metrics
 from tallystick.server.operators import askers_only, operators_only, senders_only
+from tallystick.server.probe_schedules import ProbeSchedules
 from tallystick.server.recorded_price import recorded_price
 
 log = logging.getLogger(__name__)
@@ -119,11 +121,12 @@ def create_app(
     waiting: Callable[[], Sequence[Partition] | None] = lambda: None,
     retention_days: int = 0,
     metrics: Metrics | None = None,
+    schedules: ProbeSchedules | None = None,
 ) -> FastAPI:
     """The application over an open store, a running committer (or what is in its place) and a receiver, or neither, and alerts.
 
     prices: of the configuration file `config`. ready: "" while it can do its work, else why it can't. waiting: what Kafka holds, None without it.
-    retention_days: after which calls are deleted, 0 never. metrics: of the process.
+    retention_days: after which calls are deleted, 0 never. metrics: of the process. schedules: of probes; None: there are none.
     """
     app = FastAPI(
         title="tallystick", description="Observability and FinOps for language-model calls.", docs_url="/docs", redoc_url=None
@@ -212,6 +215,7 @@ def create_app(
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(guard_api.router(alerts, door, state))
     app.include_router(alerts_api.router(alerts, door))
+    app.include_router(probes_api.router(store, door, asking, schedules))
     app.include_router(audit_api.router(store, door, asking, waiting, retention_days))
     describe(app)
     _answer_errors(app)

@@ -28,6 +28,7 @@ from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk, open_corrections
 from tallystick.server.figures import TimedWriter, show_alerts, show_committer, show_receiver, show_store
 from tallystick.server.metrics import Metrics, Role
+from tallystick.server.probe_schedules import ProbeSchedules
 from tallystick.server.serving import DRAIN_S, address, listen, log_to_stderr, serve
 from tallystick.server.stores import open_ledger
 from tallystick.server.waiting import waiting
@@ -83,9 +84,13 @@ def run(settings: Settings) -> None:
         url = f"http://{address(settings.host, listening.getsockname()[1])}"
         stack.enter_context(_named(settings.data, url))
         # One process holds a data directory: started again after a crash, it is the same holder, and needn't wait for its own lease.
-        alerts = Alerts(store, settings, url, holder=f"{socket.gethostname()}:{settings.data}")
+        holder = f"{socket.gethostname()}:{settings.data}"
+        alerts = Alerts(store, settings, url, holder=holder)
         alerts.start()
         stack.callback(alerts.stop)
+        schedules = ProbeSchedules(settings, url, alerts.ledger.leases, holder)
+        schedules.start()
+        stack.callback(schedules.stop)
         show_receiver(metrics, receiver)
         show_alerts(metrics, lambda: alerts.scheduler.pace, alerts.ledger)
         show_store(metrics, store)
@@ -106,6 +111,7 @@ def run(settings: Settings) -> None:
                     waiting=partial(waiting, settings),
                     retention_days=settings.retention_days,
                     metrics=metrics,
+                    schedules=schedules,
                 ),
                 lifespan="off",
                 log_level="warning",

@@ -1,7 +1,9 @@
 """`tallystick alerts run`: budgets and rules over a ledger that others fill, until SIGTERM."""
 
 import contextlib
+import secrets
 import signal
+import socket
 import sys
 import threading
 from dataclasses import replace
@@ -13,6 +15,7 @@ from tallystick.server.alerts import Alerts
 from tallystick.server.figures import show_alerts
 from tallystick.server.health import Health
 from tallystick.server.metrics import Metrics, Role
+from tallystick.server.probe_schedules import ProbeSchedules
 from tallystick.server.run_api import answers
 from tallystick.server.serving import log_to_stderr
 from tallystick.server.stores import open_ledger
@@ -35,7 +38,8 @@ def run_alerts(settings: Settings) -> None:
         require_schema(store)
         metrics = Metrics(Role.ALERTS)
         stack.callback(metrics.close)
-        alerts = Alerts(store, settings, None)
+        holder = f"{socket.gethostname()}:{secrets.token_hex(8)}"
+        alerts = Alerts(store, settings, None, holder=holder)
         show_alerts(metrics, lambda: alerts.scheduler.pace, alerts.ledger)
         reachable = answers(store)
 
@@ -53,6 +57,9 @@ def run_alerts(settings: Settings) -> None:
             url = health.url
         alerts.start()
         stack.callback(alerts.stop)
+        schedules = ProbeSchedules(settings, settings.url, alerts.ledger.leases, holder)
+        schedules.start()
+        stack.callback(schedules.stop)
         click.echo(f"ready {url}".strip())
         sys.stdout.flush()
         ended.wait()

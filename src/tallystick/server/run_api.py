@@ -20,6 +20,7 @@ from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk, open_corrections
 from tallystick.server.figures import show_store
 from tallystick.server.metrics import Metrics, Role
+from tallystick.server.probe_schedules import ProbeSchedules
 from tallystick.server.serving import address, listen, log_to_stderr, serve
 from tallystick.server.stores import open_ledger
 from tallystick.server.waiting import waiting
@@ -50,7 +51,7 @@ def run_api(settings: Settings) -> None:
         show_store(metrics, store)
         app = create_app(
             store, None, None, Door(keys, settings.host), alerts, prices=prices, desk=desk, config=settings.config, ready=answers(store),
-            waiting=lambda: waiting(settings), retention_days=settings.retention_days, metrics=metrics,
+            waiting=lambda: waiting(settings), retention_days=settings.retention_days, metrics=metrics, schedules=ProbeSchedules(settings, url, None),
         )  # fmt: skip
         serve(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), listening, url)
 
