@@ -37,6 +37,17 @@ class Difference:
     p: float
     shown: bool
 
+    @classmethod
+    def of(
+        cls, name: str, unit: str, base: float, now: float, *, down: float, up: float, n_base: int, n_now: int
+    ) -> "Difference":
+        """With an interval that reaches so far down and up. p: as if normal, by the side that points to no difference."""
+        value = now - base
+        towards_none = down if value > 0 else up
+        z = abs(value) / towards_none * _Z if towards_none else (inf if value else 0.0)
+        p = 2 * (1 - _NORMAL.cdf(z))
+        return cls(name, unit, base, now, value, value - down, value + up, n_base, n_now, p, bool(value) and p <= ALPHA)
+
     def named(self, name: str) -> "Difference":
         """The same, of another name."""
         return replace(self, name=name)
@@ -51,15 +62,9 @@ def difference(base: Figure, now: Figure) -> Difference | None:
     """None: one of them has no value or no interval."""
     if base.value is None or base.low is None or base.high is None or now.value is None or now.low is None or now.high is None:
         return None
-    value = now.value - base.value
     down = sqrt((now.value - now.low) ** 2 + (base.high - base.value) ** 2)
     up = sqrt((now.high - now.value) ** 2 + (base.value - base.low) ** 2)
-    towards_none = down if value > 0 else up
-    z = abs(value) / towards_none * _Z if towards_none else (inf if value else 0.0)
-    p = 2 * (1 - _NORMAL.cdf(z))
-    return Difference(
-        now.name, now.unit, base.value, now.value, value, value - down, value + up, base.n, now.n, p, p <= ALPHA and value != 0
-    )
+    return Difference.of(now.name, now.unit, base.value, now.value, down=down, up=up, n_base=base.n, n_now=now.n)
 
 
 def allowed_for(differences: Sequence[Difference]) -> tuple[Difference, ...]:

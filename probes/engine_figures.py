@@ -33,11 +33,14 @@ class EngineFigures:
     accepted_share: float | None = None
 
 
-def engine_figures(samples: Sequence[Sample]) -> EngineFigures:
-    """Counters grow from the first sample to the last, so what happened outside of them isn't in."""
-    kv, running, waiting = (_level(samples, name) for name in ("kv_cache_usage", "requests_running", "requests_waiting"))
+def engine_figures(samples: Sequence[Sample], started_ns: int) -> EngineFigures:
+    """Since a stage's start: what warmed it up before is left out. Counters grow from the last sample before it to the last of all."""
+    before = [sample for sample in samples if sample.at_ns <= started_ns]
+    during = [sample for sample in samples if sample.at_ns > started_ns]
+    samples = [*before[-1:], *during]
+    kv, running, waiting = (_level(during, name) for name in ("kv_cache_usage", "requests_running", "requests_waiting"))
     return EngineFigures(
-        len(samples),
+        len(during),
         *kv,
         *running,
         *waiting,

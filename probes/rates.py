@@ -64,6 +64,12 @@ def offered_rate(records: Sequence[Record]) -> float | None:
     return (len(due) - 1) / ((due[-1] - due[0]) / 1e9) if len(due) > 1 and due[-1] > due[0] else None
 
 
+def answered_rate(records: Sequence[Record]) -> float | None:
+    """Answers a second, from the first's end to the last's: that of an engine which keeps up is the one offered, however long answers take."""
+    ended = sorted(record.ended_ns for record in records if record.outcome is Outcome.OK)
+    return (len(ended) - 1) / ((ended[-1] - ended[0]) / 1e9) if len(ended) > 1 and ended[-1] > ended[0] else None
+
+
 def shares(answers: Sequence[Record], over: Window) -> Floats:
     """Which part of each fell into each slice of the window: answers × SLICES."""
     edges = np.linspace(over.from_ns, over.until_ns, SLICES + 1)

@@ -18,6 +18,7 @@ that idles isn't the limit: the client, the network or a proxy is.
 from collections.abc import Sequence
 from typing import Final
 
+from tallystick.probes.rates import answered_rate
 from tallystick.probes.records import Outcome, Record, Stage
 
 LATE_SHARE: Final = 0.01
@@ -106,11 +107,11 @@ def _idle(stage: Stage, records: Sequence[Record], offered: float | None) -> lis
         for sample in stage.samples
         if {"requests_running", "requests_waiting"} <= set(sample.values)
     ]
-    ended = sorted(record.ended_ns for record in records if record.outcome is Outcome.OK)
-    if offered is None or len(ended) < 20 or not known or any(values["requests_waiting"] for _, values in known):
+    answers = sum(record.outcome is Outcome.OK for record in records)
+    left = answered_rate(records)
+    if offered is None or left is None or answers < 20 or not known or any(values["requests_waiting"] for _, values in known):
         return []
-    left = (len(ended) - 1) / ((ended[-1] - ended[0]) / 1e9) if ended[-1] > ended[0] else offered
-    arrived = offered * len(ended) / len(records)
+    arrived = offered * answers / len(records)
     running = sum(values["requests_running"] for _, values in known)
     under_way = sum(record.sent_ns <= at < record.ended_ns for at, _ in known for record in stage.records)
     if left >= IDLE_SHARE * arrived or running >= KNOWN_SHARE * under_way:

@@ -26,7 +26,7 @@ from tallystick.probes.measures import (
     ttft_ns,
 )
 from tallystick.probes.percentiles import Figure, percentile, share
-from tallystick.probes.rates import Window, offered_rate, window
+from tallystick.probes.rates import Window, answered_rate, offered_rate, window
 from tallystick.probes.records import LoadPoint, Outcome, Record, Stage
 from tallystick.probes.saturation import distrust
 
@@ -71,8 +71,8 @@ class Group:
 class StageSummary:
     """figures: by name, as `DEFINITIONS` (probes/figures.py) has them. outcomes: measured requests; warmup: those that aren't.
 
-    offered_rate: requests a second that were due. window: of the rates. differences: of the groups' median TTFT, against `control` where there
-    is one. reasons: why not to believe it, in words. notes: what is to be told beside.
+    offered_rate: requests a second that were due; answered_rate: that ended well, from the first end to the last. window: of the rates.
+    differences: of the groups' median TTFT. reasons: why not to believe it, in words. notes: what is to be told beside.
     """
 
     number: int
@@ -84,6 +84,7 @@ class StageSummary:
     warmup: int
     window: Window | None
     offered_rate: float | None
+    answered_rate: float | None
     figures: Mapping[str, Figure]
     goodput: Goodput | None
     tokens: TokenCounts
@@ -147,11 +148,12 @@ def summarise(stage: Stage, target: Target | None) -> StageSummary:
         len(stage.records) - len(records),
         over,
         offered,
+        answered_rate(records),
         figures,
         goodput,
         tokens,
         dict(Counter(kind.value for record in answers if (kind := first_kind(record)))),
-        engine_figures(stage.samples),
+        engine_figures(stage.samples, stage.started_ns),
         groups,
         _differences(groups),
         distrust(stage, records, tpot_ms=tpot, offered=offered),
@@ -191,11 +193,16 @@ def _groups(answers: Sequence[Record]) -> tuple[Group, ...]:
 
 
 def _differences(groups: Sequence[Group]) -> tuple[Difference, ...]:
-    if len(groups) < 2:
-        return ()
-    base = next((group for group in groups if group.name == "control"), groups[0])
-    pairs = ((group.name, difference(base.ttft, group.ttft)) for group in groups if group is not base)
-    return allowed_for([one.named(f"{name} - {base.name}") for name, one in pairs if one is not None])
+    """Of warm against cold; of others against control, which was sent in between them (cold: how the engine drifted, since both are new)."""
+    by_name = {group.name: group for group in groups}
+    pairs = [(base, group) for group in groups if (base := _base(group.name, by_name)) is not None]
+    found = [(base, group, difference(base.ttft, group.ttft)) for base, group in pairs]
+    return allowed_for([one.named(f"{group.name} - {base.name}") for base, group, one in found if one is not None])
+
+
+def _base(name: str, groups: Mapping[str, Group]) -> Group | None:
+    base = "cold" if name == "warm" and "cold" in groups else "control"
+    return groups.get(base) if base != name else None
 
 
 def _notes(stage: Stage, over: Window | None, tokens: TokenCounts, goodput: Goodput | None) -> Iterator[str]:
