@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from tallystick.probes.config import Target
 from tallystick.probes.records import ClientHealth, LoadPoint, Record, Sample, Stage
 from tallystick.probes.runs import EngineFacts, RunInfo, State
+from tallystick.probes.summary import StageSummary, summarise
 
 FOLDER: Final = "probes"
 """Of runs, in the data directory."""
@@ -50,6 +52,17 @@ class LoadedRun:
     def stages(self) -> tuple[Stage, ...]:
         """Those that ended, in their order, with records and samples."""
         return self._read[0]
+
+    @property
+    def target(self) -> Target | None:
+        """The latency that its configuration asks for."""
+        asked = self.info.config.get("target")
+        return None if asked is None else Target.model_validate(asked)
+
+    @cached_property
+    def summaries(self) -> tuple[StageSummary, ...]:
+        """Of the stages, by probes/summary.py as it is now: definitions that change, change old runs alike."""
+        return tuple(summarise(stage, self.target) for stage in self.stages)
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ class Block:
     plot: Plot | None = None
     table: Table | None = None
     definitions: Mapping[str, str] = field(default_factory=dict)
+    folded: bool = False
+    """The table is shown when it is asked for, as that of a plot is."""
 
     @property
     def legend(self) -> list[tuple[int, str, bool]]:

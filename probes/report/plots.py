@@ -4,7 +4,7 @@ Every point has its figures as a `<title>`; a plot has its own as `aria-label`. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from markupsafe import Markup, escape
@@ -31,12 +31,15 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Points in the order of x. colour: 0 to COLOURS - 1. faint: a second figure of the same thing (p95 beside p50)."""
+    """Points in the order of x. colour: 0 to COLOURS - 1. faint: a second figure of the same thing (p95 beside p50).
+
+    shape: `spans` are pairs of points, each a bar from the first to the second.
+    """
 
     name: str
     points: Sequence[Point]
     colour: int = 0
-    shape: Literal["line", "step", "dots"] = "line"
+    shape: Literal["line", "step", "dots", "spans"] = "line"
     faint: bool = False
     marks: bool = True
 
@@ -64,7 +67,7 @@ class Plot:
     log_y: bool = False
     top: float | None = None
     """Of the y axis; figures above it are cut off."""
-    legend: bool = field(default=True)
+    y_ticks: bool = True
 
     @property
     def svg(self) -> Markup:
@@ -109,7 +112,7 @@ def _drawn(plot: Plot) -> Markup:
 def _axes(plot: Plot, frame: _Frame) -> list[Markup]:
     bottom = frame.height - _BOTTOM
     parts = [_text(4, 14, plot.y, "start", "name")]
-    for tick in frame.y.ticks:
+    for tick in frame.y.ticks if plot.y_ticks else ():
         parts.append(_line(_LEFT, frame.at_y(tick), WIDTH - _RIGHT, frame.at_y(tick), "grid"))
         parts.append(_text(_LEFT - 6, frame.at_y(tick) + 4, number(tick), "end"))
     free = 0.0
@@ -182,22 +185,33 @@ def _bands(plot: Plot, frame: _Frame) -> list[Markup]:
         there = [(frame.at_x(x), frame.at_y(high)) for x, _, high in known if high is not None]
         back = [(frame.at_x(x), frame.at_y(low)) for x, low, _ in reversed(known) if low is not None]
         corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in there + back)
-        parts.append(Markup('<polygon class="band f{}" points="{}"/>').format(series.colour, corners))
+        parts.append(Markup('<polygon class="band f{}{}" points="{}"/>').format(series.colour, _faint(series), corners))
     return parts
 
 
 def _series(series: Series, frame: _Frame) -> list[Markup]:
     places = [(frame.at_x(point.x), frame.at_y(point.y)) for point in series.points]
-    look = f"line s{series.colour} d{series.colour}{' faint' if series.faint else ''}"
+    look = f"line s{series.colour} d{series.colour}{_faint(series)}"
     parts: list[Markup] = []
+    if series.shape == "spans":
+        for point, start, end in zip(series.points[::2], places[::2], places[1::2], strict=True):
+            drawn = f"M{start[0]:.1f} {start[1]:.1f}H{max(end[0], start[0] + 0.7):.1f}"
+            shown = Markup('<path class="span s{}" d="{}"><title>{}</title></path>')
+            parts.append(shown.format(series.colour, drawn, point.label or series.name))
+        return parts
     if series.shape != "dots" and len(places) > 1:
         parts.append(Markup('<path class="{}" d="{}"/>').format(look, _path(places, series.shape == "step")))
     for point, (x, y) in zip(series.points, places, strict=True) if series.marks or len(places) == 1 else ():
-        faint = " faint" if series.faint else ""
         shape = _MARKS[series.colour % len(_MARKS)].format(x=x, y=y, left=x - 4, right=x + 4, up=y - 4, down=y + 4)
         title = point.label or f"{series.name}: {number(point.y)} at {number(point.x)}"
-        parts.append(Markup('<g class="mark f{}{}">{}<title>{}</title></g>').format(series.colour, faint, Markup(shape), title))  # noqa: S704
+        parts.append(
+            Markup('<g class="mark f{}{}">{}<title>{}</title></g>').format(series.colour, _faint(series), Markup(shape), title)
+        )  # noqa: S704
     return parts
+
+
+def _faint(series: Series) -> str:
+    return " faint" if series.faint else ""
 
 
 _MARKS: Final = (

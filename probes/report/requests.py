@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from tallystick.probes.measures import began_ns, e2e_ns, measured, ttft_ns
@@ -11,7 +12,13 @@ from tallystick.probes.report.plots import Plot, Point, Series
 from tallystick.probes.report.ticks import number
 
 _MOST: Final = 160
-"""Requests of a timeline, and points of a distribution: more can't be told apart."""
+"""Points of a distribution: more can't be told apart."""
+
+_TIMELINE: Final = 50
+"""Requests of it, a row each."""
+
+_PARTS: Final = (("waiting", 0), ("to the first token", 1), ("generating", 2), ("failed", 5))
+"""Of a request, with their colours."""
 
 
 def distribution(runs: Sequence[tuple[str, int, Stage]]) -> Block | None:
@@ -22,7 +29,7 @@ def distribution(runs: Sequence[tuple[str, int, Stage]]) -> Block | None:
         if not times:
             continue
         shares = [(index + 1) / len(times) for index in range(len(times))]
-        chosen = sorted({round(index * (len(times) - 1) / min(_MOST, len(times))) for index in range(_MOST)} | {len(times) - 1})
+        chosen = sorted({*range(0, len(times), 1 + len(times) // _MOST), len(times) - 1})
         points = [Point(times[at], 100 * shares[at]) for at in chosen]
         series.append(Series(f"{name}, {stage.load.name}", [Point(times[0], 0), *points], colour, "step", marks=False))
         rows.append([name, stage.load.name, f"{len(times):,}", number(times[0]), number(times[-1])])
@@ -39,48 +46,36 @@ def distribution(runs: Sequence[tuple[str, int, Stage]]) -> Block | None:
     )  # fmt: skip
 
 
-def timeline(name: str, stage: Stage, colour: int) -> Block | None:
-    """When each request of a stage was due, sent, answered and ended."""
-    records = sorted(measured(stage.records), key=lambda one: one.sent_ns if one.scheduled_ns is None else one.scheduled_ns)
+def timeline(name: str, stage: Stage) -> Block | None:
+    """Of a stretch of a stage: when each request was due, sent, answered and ended."""
+    records = sorted(measured(stage.records), key=_began)
     if not records:
         return None
-    shown = records[:_MOST]
+    # From the middle: a stage's beginning and end aren't at its load.
+    begin = max(0, len(records) - _TIMELINE) // 2
+    shown = records[begin : begin + _TIMELINE]
     start = min(_began(one) for one in shown)
-
-    def seconds(at_ns: int) -> float:
-        return (at_ns - start) / 1e9
-
-    due: list[Point] = []
-    sent: list[Point] = []
-    first: list[Point] = []
-    ended: list[Point] = []
-    failed: list[Point] = []
+    spans: dict[str, list[Point]] = {name: [] for name, _ in _PARTS}
     for index, one in enumerate(shown):
-        label = _told(one)
-        if one.scheduled_ns is not None:
-            due.append(Point(seconds(one.scheduled_ns), index, label=label))
-        sent.append(Point(seconds(one.sent_ns), index, label=label))
-        if (ttft := ttft_ns(one)) is not None:
-            first.append(Point(seconds(one.sent_ns + ttft), index, label=label))
-        (ended if _good(one) else failed).append(Point(seconds(one.ended_ns), index, label=label))
-    series = [
-        Series("due", due, 0, "dots", faint=True),
-        Series("sent", sent, colour, "dots", faint=True),
-        Series("first token", first, 1 + colour % 5, "dots"),
-        Series("ended", ended, 1 + (colour + 1) % 5, "dots"),
-        Series("failed", failed, 5, "dots"),
-    ]
-    left = f"; the first {_MOST} of {len(records):,}" if len(records) > _MOST else ""
+        ttft = ttft_ns(one)
+        first = one.ended_ns if ttft is None else one.sent_ns + ttft
+        last = first if not _good(one) else one.ended_ns
+        moments = (_began(one), one.sent_ns, first, last)
+        for part, (begun, ended) in zip(
+            ("waiting", "to the first token" if _good(one) else "failed", "generating"), pairwise(moments), strict=True
+        ):
+            if ended > begun:
+                spans[part] += [Point((at - start) / 1e9, -index, label=_told(one)) for at in (begun, ended)]
     return Block(
-        f"{name}, {stage.load.name}: when each request was due, sent and answered{left}",
+        f"{name}, {stage.load.name}: requests {begin + 1:,} to {begin + len(shown):,} of {len(records):,}",
         plot=Plot(
-            f"Timeline of requests of {name}", "A row a request, in the order in which they were due; the longer a row, the longer it took.",
-            "seconds", "request", [one for one in series if one.points],
+            f"Timeline of requests of {name}", "A row a request, in the order in which they were due, from then to its end.",
+            "seconds", "requests", [Series(part, spans[part], colour, "spans") for part, colour in _PARTS if spans[part]], y_ticks=False,
         ),
         table=Table(
-            "seconds after the first was due",
+            "seconds after the first of them was due",
             ("request", "due", "sent", "first token", "ended", "outcome"),
-            [_row(one, start) for one in shown[:50]],
+            [_row(one, start) for one in shown],
         ),
     )  # fmt: skip
 
