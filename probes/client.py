@@ -56,6 +56,7 @@ class Request:
         scheduled_ns: int | None = None,
     ) -> None:
         self._url = facts.url + facts.endpoint
+        self._keeps_connections = facts.keeps_connections
         self._ask = ask
         self._key = key
         self._scheduled_ns = scheduled_ns
@@ -104,6 +105,8 @@ class Request:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
+        if not self._keeps_connections:
+            headers["Connection"] = "close"
         limits = aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect)
         async with session.post(
             self._url, data=self._ask.body, headers=headers, allow_redirects=False, timeout=limits

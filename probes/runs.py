@@ -27,6 +27,7 @@ class EngineFacts:
     """What preflight found out. settings: as the engine tells of itself. fields: optional ones of a request that it takes.
 
     endpoint: `/v1/chat/completions` or `/v1/completions`. token_ids: a prompt may be a list of them. sees_usage: it tells tokens of a stream.
+    keeps_connections: not so where it closes them after an answer without saying so, so that none can be used again.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class EngineFacts:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What was retried without, and what isn't known."""
+    keeps_connections: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-import xllamacpp
+from xllamacpp.xllamacpp import CommonParams, Server
 
 from tallystick.probes.engines.llamacpp_options import BadOption, set_option
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     asked = parser.parse_args(arguments)
-    params = xllamacpp.CommonParams()
+    params = CommonParams()
     params.model.path, params.hostnames, params.port = asked.model, [asked.host], asked.port
     # As llama-server has them by default: four requests at once, which share one cache.
     params.n_parallel, params.kv_unified = 4, True
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BadOption as error:
         parser.error(str(error))
     try:
-        server = xllamacpp.Server(params)
+        server = Server(params)
     except Exception as error:
         sys.exit(f"llama.cpp's server does not start: {error}")
     print("listening on", server.listening_address, flush=True)  # noqa: T201

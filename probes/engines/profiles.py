@@ -20,6 +20,12 @@ class Place(_Part):
     at: str
 
 
+class Settings(Place):
+    """An object of plain values. leave: those that say nothing of what is measured."""
+
+    leave: tuple[str, ...] = ()
+
+
 class Exchange(_Part):
     """POST `send` to `path`, and take what is `at`."""
 
@@ -35,8 +41,9 @@ class Profile(_Part):
     health: str
     version: Place | None = None
     context: Place | None = None
-    settings: tuple[Place, ...] = ()
+    settings: tuple[Settings, ...] = ()
     metrics: str | None = None
+    metrics_need: str = ""
     labels: tuple[str, ...] = ()
     tokenise: Exchange | None = None
     detokenise: Exchange | None = None

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,10 +44,11 @@ class StartFailed(Exception):
 
 
 class Started:
-    """A running engine: where, and its process."""
+    """A running engine: where, and its process. version: of its package, where that is in this interpreter; else ''."""
 
     def __init__(self, name: str, keeper: "subprocess.Popen[bytes]", pid: int, url: str, log: Path) -> None:
         self.pid, self.url, self.log = pid, url, log
+        self.version = _version(_PACKAGES[name])
         self._name, self._keeper = name, keeper
 
     def died(self) -> str:
@@ -202,6 +204,13 @@ def _flags(options: Mapping[str, object]) -> Iterator[str]:
                 yield f"--no-{word}"
             case _:
                 yield from (f"--{word}", str(value))
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def _free_port() -> int:
