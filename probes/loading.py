@@ -160,14 +160,14 @@ def find_run(data: Path, name: str) -> LoadedRun:
     return found[0]
 
 
-def run_before(data: Path, info: RunInfo) -> LoadedRun | None:
-    """The last valid run of the same probe and entry that began before this one."""
+def runs_before(data: Path, info: RunInfo, most: int = 5) -> list[LoadedRun]:
+    """The last valid runs of the same probe and entry that began before this one, the oldest first."""
     earlier = [
         one
         for one in runs_in(data)
         if (one.probe, one.entry, one.state) == (info.probe, info.entry, State.DONE) and one.started_ns < info.started_ns
     ]
-    return load_run(data / FOLDER / earlier[-1].id) if earlier else None
+    return [load_run(data / FOLDER / one.id) for one in earlier[-most:]]
 
 
 def _named(known: Sequence[RunInfo], name: str) -> list[RunInfo]:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_runs import STARTED, info, ladder, write
 
-from tallystick.probes.loading import RunNotFound, RunUnreadable, find_run, find_runs, load_run, run_before, runs_in
+from tallystick.probes.loading import RunNotFound, RunUnreadable, find_run, find_runs, load_run, runs_before, runs_in
 from tallystick.probes.runs import State
 
 HOUR = 3_600_000_000_000
@@ -120,19 +120,19 @@ def test_names(tmp_path: Path) -> None:
     assert "probe run" in none.value.hint
 
 
-def test_the_run_before_is_of_the_same_probe_and_entry_and_valid(tmp_path: Path) -> None:
+def test_runs_before_are_of_the_same_probe_and_entry_and_valid(tmp_path: Path) -> None:
     last = info("F32", started_ns=STARTED + 5 * HOUR)
     for hours, entry, state in (
         (1, "F32", State.DONE),
         (2, "F32", State.INVALID),
         (3, "Q8_0", State.DONE),
+        (4, "F32", State.DONE),
         (6, "F32", State.DONE),
     ):
         write(tmp_path, info(entry, started_ns=STARTED + hours * HOUR, state=state))
-    before = run_before(tmp_path, last)
-    assert before is not None
-    assert before.info.started_ns == STARTED + HOUR
-    assert run_before(tmp_path, info("F32", started_ns=STARTED + HOUR)) is None
+    assert [run.info.started_ns for run in runs_before(tmp_path, last)] == [STARTED + HOUR, STARTED + 4 * HOUR]
+    assert [run.info.started_ns for run in runs_before(tmp_path, last, most=1)] == [STARTED + 4 * HOUR]
+    assert runs_before(tmp_path, info("F32", started_ns=STARTED + HOUR)) == []
 
 
 def test_run_json_is_what_runs_py_says(whole: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tallystick.probes.breakeven import BreakEven
 from tallystick.probes.loading import LoadedRun
 from tallystick.probes.measured_price import MeasuredPrice
-from tallystick.probes.report import about, load, money, requests
+from tallystick.probes.report import about, compared, load, money, requests
 from tallystick.probes.report.blocks import Block, Section
 from tallystick.probes.report.engine_figures import engine_figures
 from tallystick.probes.report.facts import when
@@ -16,6 +16,7 @@ from tallystick.probes.report.limits import Limit, limit_of, rules
 from tallystick.probes.report.rendering import Verdict, page, write_page
 from tallystick.probes.report.shown import Shown, shown
 from tallystick.probes.runs import State
+from tallystick.probes.verdicts import verdicts
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,13 @@ def report(runs: Sequence[LoadedRun], *, now_ns: int, money: Money | None = None
 
 
 def _verdicts(runs: Sequence[Shown], limits: Mapping[str, Limit], paid: Money) -> list[Verdict]:
-    """What a reader came for, a paragraph a run."""
-    return [_verdict(run, limits[run.name], paid) for run in runs]
+    """What a reader came for: how runs differ, then a paragraph a run."""
+    said = [
+        Verdict(one.words, compared.TONES.get(one.judgement, ""))
+        for comparison in compared.comparisons(runs)
+        for one in verdicts(comparison)
+    ]
+    return said + [_verdict(run, limits[run.name], paid) for run in runs]
 
 
 def _verdict(run: Shown, limit: Limit, paid: Money) -> Verdict:
@@ -83,6 +89,12 @@ def _sections(runs: Sequence[Shown], limits: Mapping[str, Limit], paid: Money) -
     own = [block for run in runs for block in engine_figures(run.name, run.run.stages, run.colour)]
     return [
         Section("measured", "What was measured", about.measured(bare)),
+        Section(
+            "comparison",
+            "Comparison",
+            compared.blocks(compared.comparisons(runs)),
+            "One run: `tallystick probe compare` holds several against each other.",
+        ),
         Section("latency", "Latency over load", load.latency(runs), "No stage has enough answers for a percentile."),
         Section(
             "throughput", "Throughput and goodput over load", load.throughput(runs, rules(runs, limits)), "No stage has a rate."

@@ -204,9 +204,9 @@ def _series(series: Series, frame: _Frame) -> list[Markup]:
     for point, (x, y) in zip(series.points, places, strict=True) if series.marks or len(places) == 1 else ():
         shape = _MARKS[series.colour % len(_MARKS)].format(x=x, y=y, left=x - 4, right=x + 4, up=y - 4, down=y + 4)
         title = point.label or f"{series.name}: {number(point.y)} at {number(point.x)}"
-        parts.append(
-            Markup('<g class="mark f{}{}">{}<title>{}</title></g>').format(series.colour, _faint(series), Markup(shape), title)
-        )  # noqa: S704
+        look = f"mark f{series.colour}{_faint(series)}"
+        drawn = Markup(shape)  # noqa: S704
+        parts.append(Markup('<g class="{}">{}<title>{}</title></g>').format(look, drawn, title))
     return parts
 
 
