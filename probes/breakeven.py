@@ -62,6 +62,7 @@ class BreakEven:
 
     price: MeasuredPrice
     demand: Demand
+    need: Need
     fleet: Fleet
     usd_per_month: Decimal
     against: tuple[Against, ...]
@@ -113,6 +114,7 @@ def breakeven(
     return BreakEven(
         price,
         demand,
+        need,
         ours,
         usd_per_month,
         against,

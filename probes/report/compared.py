@@ -63,6 +63,17 @@ def blocks(found: Sequence[Comparison]) -> list[Block]:
     return made
 
 
+def headlines(found: Comparison) -> list[tuple[Judgement, str]]:
+    """A sentence a judgement: that of the highest load which has it, and at which others it is the same."""
+    said = verdicts(found)
+    sentences = []
+    for judgement in dict.fromkeys(one.judgement for one in reversed(said)):
+        *others, last = [one for one in said if one.judgement is judgement]
+        also = f"; likewise at {', '.join(one.load for one in others)}" if others else ""
+        sentences.append((judgement, f"{last.words[:1].upper()}{last.words[1:]}{also}."))
+    return sentences
+
+
 def rows_of(found: Sequence[Comparison]) -> list[dict[str, Any]]:
     """For programs: an object a figure, or a load or a whole that can't be compared, with the reason."""
     rows = []

@@ -16,7 +16,6 @@ from tallystick.probes.report.limits import Limit, limit_of, rules
 from tallystick.probes.report.rendering import Verdict, page, write_page
 from tallystick.probes.report.shown import Shown, shown
 from tallystick.probes.runs import State
-from tallystick.probes.verdicts import verdicts
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ def report(runs: Sequence[LoadedRun], *, now_ns: int, money: Money | None = None
 def _verdicts(runs: Sequence[Shown], limits: Mapping[str, Limit], paid: Money) -> list[Verdict]:
     """What a reader came for: how runs differ, then a paragraph a run."""
     said = [
-        Verdict(one.words, compared.TONES.get(one.judgement, ""))
+        Verdict(words, compared.TONES.get(judgement, ""))
         for comparison in compared.comparisons(runs)
-        for one in verdicts(comparison)
+        for judgement, words in compared.headlines(comparison)
     ]
     return said + [_verdict(run, limits[run.name], paid) for run in runs]
 
