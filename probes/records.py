@@ -149,8 +149,10 @@ class LoadPoint:
 
     @property
     def name(self) -> str:
-        """`poisson 4/s`, `closed 16`."""
-        return f"{self.kind} {self.rate:g}/s" if self.rate is not None else f"{self.kind} {self.concurrency}"
+        """`poisson 4/s`, `closed 16`; `trace` at its own times."""
+        if self.rate is not None:
+            return f"{self.kind} {self.rate:g}/s"
+        return self.kind if self.concurrency is None else f"{self.kind} {self.concurrency}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from tallystick.probes.config import Load, Target
 from tallystick.probes.records import LoadPoint
+from tallystick.probes.summary import StageSummary
 
 RESOLUTION: Final = 1.1
 """Between a rate that is met and one that isn't, below which no stage is spent: a stage of 100 requests sees no finer."""
@@ -46,6 +47,17 @@ class HighestGood(NamedTuple):
     below: float | None
     reached: Reached | None
     note: str
+
+
+def reached(summary: StageSummary) -> Reached:
+    """A stage as sweeps see it."""
+    return Reached(
+        summary.load,
+        summary.value("good_share") or 0.0,
+        summary.answered_rate or 0.0,
+        summary.value("output_tokens_per_s") or 0.0,
+        summary.valid,
+    )
 
 
 def next_point(done: Sequence[Reached], load: Load, target: Target) -> LoadPoint | None:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -61,11 +61,19 @@ class Started:
 
 
 @contextmanager
-def started(entry: EngineEntry, log: Path, seconds: float, *, models: Path | None = None, port: int = 0) -> Iterator[Started]:
+def started(
+    entry: EngineEntry,
+    log: Path,
+    seconds: float,
+    *,
+    models: Path | None = None,
+    port: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Started]:
     """Run the engine of `entry.start` while the block runs, on 127.0.0.1. Blocks until it answers.
 
     log: what the engine prints is added there. seconds: how long it may take to answer. models: where generated ones are kept; None makes
-    them anew. port: 0 takes a free one. Raises StartFailed, OSError.
+    them anew. port: 0 takes a free one. stop: whether nobody waits for it any more. Raises StartFailed, OSError.
     """
     assert entry.start is not None
     if entry.engine not in STARTABLE:
@@ -90,7 +98,7 @@ def started(entry: EngineEntry, log: Path, seconds: float, *, models: Path | Non
         try:
             pid = keeper.stdout.readline()
             engine = Started(entry.engine, keeper, int(pid or 0), f"http://127.0.0.1:{port}", log)
-            _wait(engine, entry.engine, seconds)
+            _wait(engine, entry.engine, seconds, stop)
             yield engine
         finally:
             keeper.stdin.close()
@@ -111,11 +119,13 @@ def last_lines(log: Path, most: int = _LAST_LINES) -> str:
     return "; the last lines of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
 
 
-def _wait(engine: Started, kind: str, seconds: float) -> None:
+def _wait(engine: Started, kind: str, seconds: float, stop: Callable[[], bool]) -> None:
     path = profile(kind).health
     deadline = time.monotonic() + seconds
     with httpx.Client(trust_env=False, timeout=5) as http:
         while time.monotonic() < deadline:
+            if stop():
+                raise StartFailed("stopped before it answered")
             if died := engine.died():
                 raise StartFailed(died)
             try:

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tallystick.probes.loading import LoadedRun
-from tallystick.probes.records import Outcome, Stage
+from tallystick.probes.records import Stage
 from tallystick.probes.report.plots import Rule
 from tallystick.probes.report.shown import Shown
-from tallystick.probes.summary import StageSummary
-from tallystick.probes.sweep import HighestGood, Reached, highest_good, knee
+from tallystick.probes.sweep import HighestGood, highest_good, knee, reached
 
 
 class Limit(NamedTuple):
@@ -30,7 +29,7 @@ class Limit(NamedTuple):
 
 def limit_of(run: LoadedRun) -> Limit:
     """Of all stages of a run."""
-    done = [reached(stage, summary) for stage, summary in zip(run.stages, run.summaries, strict=True)]
+    done = [reached(summary) for summary in run.summaries]
     opened = any(one.load.rate is not None for one in done)
     good = highest_good(done, run.target) if run.target is not None and opened else None
     best = good.reached if good is not None else None
@@ -39,15 +38,6 @@ def limit_of(run: LoadedRun) -> Limit:
     if chosen is None and answered:
         chosen = max(answered, key=lambda stage: (stage.load.rate or 0, stage.load.concurrency or 0))
     return Limit(knee(done) if opened else None, good, chosen)
-
-
-def reached(stage: Stage, summary: StageSummary) -> Reached:
-    """A stage as sweeps see it."""
-    ended = sorted(one.ended_ns for one in stage.records if one.outcome is Outcome.OK and not one.warmup)
-    span = (ended[-1] - ended[0]) / 1e9 if ended else 0.0
-    achieved = (len(ended) - 1) / span if span else 0.0
-    good = summary.value("good_share")
-    return Reached(stage.load, good or 0.0, achieved, summary.value("output_tokens_per_s") or 0.0, summary.valid)
 
 
 def rules(runs: Sequence[Shown], limits: Mapping[str, Limit]) -> list[Rule]:
