@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs clients clients-lock kafka compose-check image-lock clean
+.PHONY: help setup demo test lint bench docs clients clients-lock probe-engines kafka compose-check image-lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ clients: setup  ## write docs/clients.md: every client, run against a real serve
 
 clients-lock: setup  ## resolve the environments of the clients anew
 	cd tests && ../$(PY) -m clients.environment
+
+probe-engines: setup  ## real vLLM and transformers serve on the CPU, probed (2.9 GB to get, once)
+	@python=$$(deploy/engines/environment.sh) && TALLYSTICK_PROBE_ENGINES=$$python $(PY) -m pytest -s tests/test_probe_slow.py
 
 compose-check: setup  ## docker-compose.yml: read by compose itself (made from its Go module where none is installed), and its commands run
 	@docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || test -x .compose/docker-compose || deploy/compose.sh

@@ -16,7 +16,14 @@ from tallystick.probes.records import Stage
 def probe(task: Task, load: dict[str, Any] | None = None) -> Stage:
     """Of one stage. load: in place of Poisson arrivals at the task's rate. Raises ToolFailed."""
     asked = {"kind": "poisson", "rates": [task.rate]} if load is None else load
-    entry = {"name": "ours", "engine": task.kind, "url": task.url, "model": task.model, "api": "completions", "request": {"temperature": 0}}
+    entry = {
+        "name": "ours",
+        "engine": task.kind,
+        "url": task.url,
+        "model": task.model,
+        "api": "completions",
+        "request": {"temperature": 0},
+    }
     config = {
         "name": "peers",
         "engines": [entry],

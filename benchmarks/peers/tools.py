@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -107,7 +108,7 @@ def guidellm(task: Task, workers: int = 1) -> Result:
         task.folder / "guidellm.log", HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", GUIDELLM__MAX_WORKER_PROCESSES=str(workers),
     )  # fmt: skip
     (told,) = _read(task.folder / "guidellm.json")["benchmarks"]
-    metrics, done = told["metrics"], [one for one in told["requests"]["successful"]]
+    metrics, done = told["metrics"], told["requests"]["successful"]
     times = [one["info"]["timings"] for one in done]
     return Result(
         {
@@ -162,7 +163,12 @@ def _run(command: Sequence[str], log: Path, **environ: str) -> None:
     quiet = {"DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONWARNINGS": "ignore"}
     with log.open("wb") as out:
         tool = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, cwd=log.parent, env={**os.environ, **quiet, **environ}, start_new_session=True
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            env={**os.environ, **quiet, **environ},
+            start_new_session=True,
         )
         try:
             code = tool.wait(LIMIT_S)
@@ -177,8 +183,6 @@ def _run(command: Sequence[str], log: Path, **environ: str) -> None:
 
 
 def _end(tool: "subprocess.Popen[bytes]") -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(tool.pid, 9)
-    except ProcessLookupError:
-        pass
     tool.wait()
