@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from tallystick.probes.config import Target
+from tallystick.probes.config import Cost, Target
 from tallystick.probes.records import ClientHealth, LoadPoint, Record, Sample, Stage
 from tallystick.probes.runs import EngineFacts, RunInfo, State
 from tallystick.probes.summary import StageSummary, summarise
@@ -58,6 +58,13 @@ class LoadedRun:
         """The latency that its configuration asks for."""
         asked = self.info.config.get("target")
         return None if asked is None else Target.model_validate(asked)
+
+    @property
+    def cost(self) -> Cost | None:
+        """Of its hardware, as its entry says."""
+        entry = next((one for one in self.info.config.get("engines", ()) if one.get("name") == self.info.entry), {})
+        asked = entry.get("cost")
+        return None if asked is None else Cost.model_validate(asked)
 
     @cached_property
     def summaries(self) -> tuple[StageSummary, ...]:

@@ -1,7 +1,7 @@
 """Runs held against the first of them, or each against those before it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tallystick.probes.comparing import CLOSED, OPEN, Comparison, Side, compare
 from tallystick.probes.differences import Difference
@@ -12,7 +12,14 @@ from tallystick.probes.report.ticks import number
 from tallystick.probes.report.wording import meanings, titled
 from tallystick.probes.verdicts import Judgement, Regression, regressions, verdicts
 
-TONES: Mapping[Judgement, str] = {Judgement.BETTER: "good", Judgement.WORSE: "bad", Judgement.CANNOT: "warn"}
+TONES: Final[Mapping[Judgement, str]] = {Judgement.BETTER: "good", Judgement.WORSE: "bad", Judgement.CANNOT: "warn"}
+
+
+COLUMNS: Final = (
+    "base", "now", "load", "figure", "unit", "base_value", "value", "difference", "low", "high", "percent", "n_base", "n", "shown", "verdict",
+    "regressed", "worse_percent",
+)  # fmt: skip
+"""Of `rows_of` and `rows_held`. regressed and worse_percent: only of the latter."""
 
 
 class Held(NamedTuple):
@@ -74,16 +81,18 @@ def headlines(found: Comparison) -> list[tuple[Judgement, str]]:
     return sentences
 
 
-def rows_of(found: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """For programs: an object a figure, or a load or a whole that can't be compared, with the reason."""
+def rows_of(runs: Sequence[Shown], found: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """For programs: an object a figure, or a load or a whole that can't be compared, with the reason. Runs are told by id."""
+    ids = {run.name: run.run.info.id for run in runs}
     rows = []
     for one in found:
+        base, now = ids[one.base], ids[one.now]
         words = {verdict.load: verdict.words for verdict in verdicts(one)}
         if one.cannot:
-            rows.append(_plain(one.base, one.now, None, None, words[""]))
+            rows.append(_plain(base, now, None, None, words[""]))
         for pair in one.pairs:
             each = pair.differences or (None,)
-            rows += [_plain(one.base, one.now, pair.load, difference, words[pair.load]) for difference in each]
+            rows += [_plain(base, now, pair.load, difference, words[pair.load]) for difference in each]
     return rows
 
 

@@ -1,41 +1,33 @@
 """The report: which sections it has, and its head."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from tallystick.probes.breakeven import BreakEven
 from tallystick.probes.loading import LoadedRun
-from tallystick.probes.measured_price import MeasuredPrice
 from tallystick.probes.report import about, compared, load, money, requests
 from tallystick.probes.report.blocks import Block, Section
 from tallystick.probes.report.engine_figures import engine_figures
 from tallystick.probes.report.facts import when
 from tallystick.probes.report.groups import groups
 from tallystick.probes.report.limits import Limit, limit_of, rules
+from tallystick.probes.report.money import Money, priced
 from tallystick.probes.report.rendering import Verdict, page, write_page
 from tallystick.probes.report.shown import Shown, shown
 from tallystick.probes.runs import State
 
 
-@dataclass(frozen=True)
-class Money:
-    """By run id: what a run's tokens cost, why it has no price, and how it stands against APIs."""
+def write_report(path: Path, runs: Sequence[LoadedRun], *, now_ns: int, paid: Money | None = None) -> None:
+    """One HTML file that needs no other, whole or not at all. The first run is the one that others are held against. Raises OSError.
 
-    prices: Mapping[str, MeasuredPrice] = field(default_factory=dict)
-    lacking: Mapping[str, str] = field(default_factory=dict)
-    breakevens: Mapping[str, BreakEven] = field(default_factory=dict)
-
-
-def write_report(path: Path, runs: Sequence[LoadedRun], *, now_ns: int, money: Money | None = None) -> None:
-    """One HTML file that needs no other, whole or not at all. The first run is the one that others are held against. Raises OSError."""
-    write_page(path, report(runs, now_ns=now_ns, money=money))
+    paid: prices, and break-evens if there are any; without it, the prices that the runs' configurations give.
+    """
+    write_page(path, report(runs, now_ns=now_ns, paid=paid))
 
 
-def report(runs: Sequence[LoadedRun], *, now_ns: int, money: Money | None = None) -> str:
+def report(runs: Sequence[LoadedRun], *, now_ns: int, paid: Money | None = None) -> str:
     """HTML of one run or several."""
     all_shown = shown(runs)
-    paid = money or Money()
+    paid = paid or priced(runs)
     limits = {run.name: limit_of(run.run) for run in all_shown}
     probes = list(dict.fromkeys(run.info.probe for run in runs))
     entries = ", ".join(run.name for run in all_shown)

@@ -1,15 +1,18 @@
 """What was measured, in money: the price of an engine's tokens, how it depends on use, and where an API is cheaper."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
 from tallystick.probes.breakeven import BreakEven
-from tallystick.probes.measured_price import BUCKETS, MeasuredPrice
+from tallystick.probes.loading import LoadedRun
+from tallystick.probes.measured_price import BUCKETS, MeasuredPrice, NoPrice
 from tallystick.probes.report.blocks import Block, Table
 from tallystick.probes.report.plots import Plot, Point, Rule, Series
 from tallystick.probes.report.shown import Shown
 from tallystick.probes.report.ticks import number
+from tallystick.probes.run_price import price_of
 
 DEFINITIONS: Final[Mapping[str, str]] = {
     "USD a million tokens": "cost of an hour / (3600 × tokens a second) × 1,000,000, at the highest load within the latency target / utilisation",
@@ -21,6 +24,29 @@ DEFINITIONS: Final[Mapping[str, str]] = {
 _SHARES: Final = (5, 7, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 _STEPS: Final = 12
 """Engines of a staircase."""
+
+
+@dataclass(frozen=True)
+class Money:
+    """By run id: what a run's tokens cost, why it has no price, and how it stands against APIs."""
+
+    prices: Mapping[str, MeasuredPrice] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    breakevens: Mapping[str, BreakEven] = field(default_factory=dict)
+
+
+def priced(runs: Sequence[LoadedRun]) -> Money:
+    """Prices of engines that are never idle, of runs whose entry says what the hardware costs."""
+    found: dict[str, MeasuredPrice] = {}
+    lacking: dict[str, str] = {}
+    for run in runs:
+        if run.cost is None:
+            continue
+        try:
+            found[run.info.id] = price_of(run.stages, run.summaries, run.cost, run.target, watts=run.info.machine.get("watts"))
+        except NoPrice as error:
+            lacking[run.info.id] = str(error)
+    return Money(found, lacking)
 
 
 def prices(runs: Sequence[Shown], measured: Mapping[str, MeasuredPrice], lacking: Mapping[str, str]) -> list[Block]:
