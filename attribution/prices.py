@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from genai_prices.data import providers as bundled_providers
 from genai_prices.types import ClauseAnd, ClauseEquals, ClauseOr, ClauseRegex, MatchLogic, ModelInfo
 
-from tallystick.attribution.prices_compile import Price, Target, history
-from tallystick.attribution.prices_file import OwnPrice, UserPrices
+from tallystick.attribution.prices_compile import Price, Target, history, own_prices
+from tallystick.attribution.prices_file import MeasuredPrice, OwnPrice, UserPrices
 from tallystick.attribution.prices_names import (
     OPEN_WEIGHTS,
     VAGUE,
@@ -51,15 +51,18 @@ class PriceRow(NamedTuple):
 
 
 class PriceBook:
-    """Prices of the installed genai-prices and the user's, the user's first. Immutable; safe to share between threads."""
+    """Prices of the user's file, of probes and of the installed genai-prices, in this order. Immutable; safe to share between threads."""
 
     def __init__(self, user: UserPrices | None = None) -> None:
         self._user = user or UserPrices()
+        self._own = own_prices(self._user)
         self._providers = {provider.id: provider for provider in bundled_providers}
         self._list_version = version("genai-prices")
         known = {collapsed(id_): id_ for id_ in self._providers}
         self._known = known | {collapsed(seen): provider_id(meant, known) for seen, meant in self._user.providers.items()}
         identity = f"{_RULES} genai-prices {self._list_version} {self._user.version}"
+        # Ids of books without measured prices are what they always were.
+        identity += "".join(f" {price.run} {price.model_dump_json(by_alias=True)}" for price in self._user.measured)
         self.id: Final = hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     def resolve(self, seen: Seen) -> str | None:
@@ -89,8 +92,8 @@ class PriceBook:
         ]
 
     def listing(self, now: datetime) -> Iterator[Price]:
-        """The price at `now` of every model that has one, at the standard service tier: the user's first, then genai-prices'."""
-        models = [(price.provider or "", name) for price in self._user.models for name in price.model]
+        """The price at `now` of every model that has one, at the standard service tier: the user's first, then measured ones, then genai-prices'."""
+        models = [(price.provider or "", name) for price in self._own for name in price.model]
         models += [(provider.id, model.id) for provider in self._providers.values() for model in provider.models]
         targets = {t.key: t for provider, model in models if (t := self._read(provider_id(provider, self._known), model, ""))}
         for target in targets.values():
@@ -127,19 +130,27 @@ class PriceBook:
         target = next((found for way in ways if (found := self._listed(way, tier))), None)
         aliases = [*names, *(way.model for way in ways), *([target.model.lower()] if target else [])]
         billing = {provider, target.provider} if target else {provider}
+        # What comes last holds: a file's price before a measured one.
+        places = (*range(len(self._user.models), len(self._own)), *range(len(self._user.models)))
         own = tuple(
             at
-            for at, price in enumerate(self._user.models)
-            if (price.provider is None or provider_id(price.provider, self._known) in billing)
-            and any(_fits(alias, price) for alias in aliases)
+            for at in places
+            if self._bills(price := self._own[at], provider, billing, target) and any(_fits(alias, price) for alias in aliases)
         )
         if target:
             return Target(target.provider, target.model, tier, target.owner, target.listed, target.url, own)
         if own:
-            last = self._user.models[own[-1]]
+            last = self._own[own[-1]]
             alias = next(alias for alias in aliases if _fits(alias, last))
             return Target(provider_id(last.provider or provider, self._known) or "any", plain(alias), tier, own=own)
         return None
+
+    def _bills(self, price: OwnPrice, provider: str, billing: set[str], target: Target | None) -> bool:
+        """Whether a price is for calls of this provider, which may be named by its protocol or software only."""
+        if price.provider is None or provider_id(price.provider, self._known) in billing:
+            return True
+        unlisted = target is None and (provider in VAGUE or provider not in self._providers)
+        return unlisted and isinstance(price, MeasuredPrice)
 
     def _family(self, model: str) -> str | None:
         """The vendor whose naming a model follows, by genai-prices."""

@@ -61,6 +61,7 @@ PUBLISHED_FACTORS: Final[Mapping[tuple[str, str], tuple[str, Decimal, str]]] = {
 }
 """(provider, tier) → (models, factor of the base price, source), for tiers that genai-prices doesn't know."""
 
+_LIST: Final = "genai-prices"
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _UNIT: Final = Decimal("1e-24")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,7 +72,7 @@ class Target:
     """What is to be priced: a model of a provider at a service tier.
 
     `listed` is the entry of genai-prices, `url` where its prices are published, and `owner` the provider in whose list it stands
-    if that is another's (Azure falls back to OpenAI). `own` are the positions of the user's prices for it.
+    if that is another's (Azure falls back to OpenAI). `own` are the positions of the user's and the measured prices for it, weakest first.
     """
 
     provider: str
@@ -126,7 +127,7 @@ class Quote(NamedTuple):
 def history(target: Target, prices: UserPrices, known: Mapping[str, str], list_version: str) -> list[Price]:
     """All prices of a target, oldest first; empty if it never had one. `list_version` is that of genai-prices, `known` maps
     providers' names to ids (see `prices_names.provider_id`)."""
-    sources = {"genai-prices": f"genai-prices@{list_version}", "file": f"file@{prices.version}"}
+    sources = {_LIST: f"genai-prices@{list_version}", "file": f"file@{prices.version}"}
     found: list[Price] = []
     previous: object = None
     for moment in _boundaries(target, prices):
@@ -140,6 +141,11 @@ def history(target: Target, prices: UserPrices, known: Mapping[str, str], list_v
     return found
 
 
+def own_prices(prices: UserPrices) -> tuple[OwnPrice, ...]:
+    """The user's and, after them, the measured ones: `Target.own` are positions here."""
+    return (*prices.models, *prices.measured)
+
+
 def quote(target: Target, prices: UserPrices, known: Mapping[str, str], moment: datetime) -> Quote | None:
     """The price of a target at a moment: the user's, else the public list's, with discounts, tier factors and markups applied."""
 
@@ -150,7 +156,8 @@ def quote(target: Target, prices: UserPrices, known: Mapping[str, str], moment: 
             and (not rule.model or any(fnmatchcase(target.model.lower(), name.lower()) for name in rule.model))
         )
 
-    own = [price for at in target.own if (price := prices.models[at]).valid_at(moment)]
+    stated = own_prices(prices)
+    own = [price for at in target.own if (price := stated[at]).valid_at(moment)]
     for_tier = [price for price in own if price.service_tier and price.service_tier.lower() == target.tier]
     base = for_tier or [price for price in own if price.service_tier is None]
     if base:
@@ -176,7 +183,13 @@ def _at_factor(found: Quote, target: Target, stated: TierFactor | None) -> Quote
     models, published, url = PUBLISHED_FACTORS.get((target.provider, target.tier), ("", Decimal(1), ""))
     if stated:
         at, found = f"{stated.factor}", _times(found, stated.factor, f"service tier × {stated.factor}", stated.source)
-    elif models and found.source != "file" and not target.owner and not _variants(target) and fnmatchcase(target.model, models):
+    elif (
+        models
+        and found.source.startswith(_LIST)
+        and not target.owner
+        and not _variants(target)
+        and fnmatchcase(target.model, models)
+    ):
         at, found = f"{published}", _times(found, published, f"service tier × {published}, published at {url}", None)
     else:
         at = "base"
@@ -199,7 +212,7 @@ def _listed_quote(target: Target, moment: datetime) -> tuple[Quote | None, bool]
     tiered = [value for value in stated.values() if isinstance(value, TieredPrices)]
     starts = sorted({tier.start for value in tiered for tier in value.tiers})
     tiers = tuple((start, _rates({b: _at_size(v, start) for b, v in stated.items()})) for start in (-1, *starts))
-    return Quote(tiers, "genai-prices", "", ()), has_tier_price
+    return Quote(tiers, _LIST, "", ()), has_tier_price
 
 
 def _variants(target: Target) -> list[PriceVariant]:
@@ -232,7 +245,7 @@ def _own_quote(price: OwnPrice) -> Quote:
     ):
         stated = stated | tokens.stated()
         tiers.append((above, _rates(stated)))
-    found = Quote(tuple(tiers), "file", "", (price.source,) if price.source else ())
+    found = Quote(tuple(tiers), price.origin, "", (price.source,) if price.source else ())
     if price.currency != "USD":
         assert price.exchange_rate is not None
         found = _times(found, price.exchange_rate, f"{price.currency} at {price.exchange_rate} USD", None)
@@ -254,18 +267,18 @@ def _rates(stated: Mapping[str, Decimal]) -> tuple[Decimal, ...]:
 def _times(found: Quote, factor: Decimal, note: str, source: str | None) -> Quote:
     """A quote multiplied; `source` is a string, maybe empty, if the factor comes from the user's file."""
     tiers = tuple((above, tuple(_EXACT.multiply(rate, factor) for rate in rates)) for above, rates in found.tiers)
-    by_file = source is not None and found.source == "genai-prices"
+    by_file = source is not None and found.source == _LIST
     notes = (*found.notes, f"{note} ({source})" if source else note)
-    return found._replace(tiers=tiers, notes=notes, source="genai-prices+file" if by_file else found.source)
+    return found._replace(tiers=tiers, notes=notes, source=f"{_LIST}+file" if by_file else found.source)
 
 
 def _boundaries(target: Target, prices: UserPrices) -> Iterator[datetime]:
     """Moments at which the price can change, from the beginning of time as a ledger knows it."""
-    moments = {_EPOCH}
+    moments, own = {_EPOCH}, own_prices(prices)
     for constraint in _constraints(target.listed):
         if isinstance(constraint, StartDateConstraint):
             moments.add(datetime.combine(constraint.start_date, time(), UTC))
-    rules = itertools.chain((prices.models[at] for at in target.own), prices.discounts, prices.markups, prices.service_tiers)
+    rules = itertools.chain((own[at] for at in target.own), prices.discounts, prices.markups, prices.service_tiers)
     moments.update(moment for rule in rules for moment in (rule.from_, rule.until) if moment is not None)
     return iter(sorted(moments))
 
@@ -316,13 +329,13 @@ def _price(target: Target, moment: datetime, days: list[tuple[int, Quote | None]
         above=tuple(above),
         day_starts=tuple(start for start, _ in stated[1:]),
         source=_source(stated[0][1], sources) if stated else "",
-        url=target.url if stated and stated[0][1].source != "file" else "",
+        url=target.url if stated and stated[0][1].source.startswith(_LIST) else "",
         note="; ".join(stated[0][1].notes) if stated else "no price from here on",
     )
 
 
 def _source(found: Quote, sources: Mapping[str, str]) -> str:
-    return "+".join(sources[part] for part in found.source.split("+"))
+    return "+".join(sources.get(part, part) for part in found.source.split("+"))
 
 
 def _price_id(target: Target, moment: datetime, found: Quote, source: str, within: list[str]) -> str:

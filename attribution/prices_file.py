@@ -1,7 +1,7 @@
 """The user's prices: the `prices:` part of the configuration file, validated. Reference: docs/prices.md."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -116,6 +117,11 @@ class OwnPrice(Rule):
     exchange_rate: Number | None = Field(default=None, gt=0)
     markup_percent: Percent = Decimal(0)
 
+    @property
+    def origin(self) -> str:
+        """What price ids begin with; `file` is completed by the file's version."""
+        return "file"
+
     @model_validator(mode="after")
     def _has_price(self) -> Self:
         if not self.per_million_tokens.stated() and "per_request" not in self.model_fields_set:
@@ -124,6 +130,20 @@ class OwnPrice(Rule):
         if starts != sorted(set(starts)):
             raise ValueError("`above` must be in ascending order of `input_tokens`, each once")
         return self
+
+
+class MeasuredPrice(OwnPrice):
+    """What a token of an own engine costs, as a probe measured it. It stands below the file's prices.
+
+    `provider` is what its owner calls it. A span names it, nothing, the vendor whose protocol is spoken, or the engine's software:
+    all are meant, unless the public list prices the model there. `source` says how the price came about.
+    """
+
+    run: Name
+
+    @property
+    def origin(self) -> str:
+        return f"probe@{self.run}"
 
 
 class Discount(Rule):
@@ -154,6 +174,18 @@ class UserPrices(_Part):
     discounts: tuple[Discount, ...] = ()
     markups: tuple[Markup, ...] = ()
     service_tiers: tuple[TierFactor, ...] = ()
+    _measured: tuple[MeasuredPrice, ...] = PrivateAttr(())
+
+    @property
+    def measured(self) -> tuple[MeasuredPrice, ...]:
+        """Prices of the ledger, not of a file, in the order in which later ones replace earlier ones."""
+        return self._measured
+
+    def with_measured(self, prices: Iterable[MeasuredPrice]) -> Self:
+        """The same file's prices, over these."""
+        found = self.model_copy()
+        found._measured = tuple(prices)
+        return found
 
     @field_validator("models")
     @classmethod

@@ -28,6 +28,7 @@ SHARDED_BY: Final[Mapping[str, str]] = {
     "probe_runs": _FIRST,
     "probe_results": _FIRST,
     "probe_requests": _FIRST,
+    "measured_prices": _FIRST,
 }
 """Tables of a cluster that are Distributed, and by what."""
 

@@ -134,6 +134,12 @@ class Writer:
             "min_insert_block_size_rows": 1,
         }
 
+    def price_by(self, prices: Prices) -> None:
+        """From the next batch on. Between two batches, from their thread."""
+        if prices.id != self._prices.id:
+            self._priced.clear()
+        self._prices = prices
+
     def write(self, items: Sequence[Item]) -> Written:
         """Enter a batch; on return it is on disk. Raises PoisonBatch or StoreUnavailable; what was entered until then isn't doubled by a repetition."""
         try:

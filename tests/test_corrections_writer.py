@@ -112,7 +112,7 @@ def _in_its_directory(chdb_store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def desk(chdb_client: "Client") -> Desk:
-    return Desk(corrections_of(chdb_client), book(CHEAP))
+    return Desk(corrections_of(chdb_client), lambda: book(CHEAP))
 
 
 def test_a_call_that_was_told_twice_long_apart(chdb_store: Store, desk: Desk) -> None:

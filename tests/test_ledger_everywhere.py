@@ -38,6 +38,7 @@ from tallystick.server.alerts import Alerts
 from tallystick.server.app import create_app
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk, open_corrections
+from tallystick.server.measured_prices import PresentBook
 from tallystick.settings import Settings
 from tallystick.traffic import shipped
 from tallystick.traffic.calls import Call, as_recorded, calls
@@ -167,9 +168,10 @@ def opened(store: Store, turns: Turns, data: Path) -> Place:
     key = keys.create(TENANT, Role.READER)
     keys.load()
     prices = read_prices(PRICES[1])
-    desk = Desk(open_corrections(store, turns), PriceBook(prices))
+    book = PresentBook(store, prices)
+    desk = Desk(open_corrections(store, turns), book.book)
     alerts = Alerts(store, settings, None, evaluates=False)
-    app = create_app(store, None, None, Door(keys, "127.0.0.1"), alerts, prices=prices, desk=desk, config=config)
+    app = create_app(store, None, None, Door(keys, "127.0.0.1"), alerts, book=book, desk=desk, config=config)
     return Place(TestClient(app, base_url="http://127.0.0.1"), key)
 
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from tallystick.alerts.database import LedgerError
 from tallystick.attribution.audit import Partition
-from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.user_sql import BadQuery
 from tallystick.ingest.committer import Counting
 from tallystick.ingest.payload import PayloadError
@@ -28,6 +27,7 @@ from tallystick.server import (
     corrections_api,
     focus_api,
     guard_api,
+    measured_prices_api,
     metrics_api,
     outcomes_api,
     probes_api,
@@ -47,6 +47,7 @@ from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk
 from tallystick.server.figures import TimedRequests
 from tallystick.server.ledger_state import LedgerState
+from tallystick.server.measured_prices import PresentBook
 from tallystick.server.metrics import Metrics
 from tallystick.server.operators import askers_only, operators_only, senders_only
 from tallystick.server.probe_schedules import ProbeSchedules
@@ -114,7 +115,7 @@ def create_app(
     door: Door,
     alerts: Alerts,
     *,
-    prices: UserPrices,
+    book: PresentBook,
     desk: Desk,
     config: Path | None = None,
     ready: Callable[[], str] = lambda: "",
@@ -125,7 +126,8 @@ def create_app(
 ) -> FastAPI:
     """The application over an open store, a running committer (or what is in its place) and a receiver, or neither, and alerts.
 
-    prices: of the configuration file `config`. ready: "" while it can do its work, else why it can't. waiting: what Kafka holds, None without it.
+    book: by which is repriced, and what-if starts from. config: the configuration file.
+    ready: "" while it can do its work, else why it can't. waiting: what Kafka holds, None without it.
     retention_days: after which calls are deleted, 0 never. metrics: of the process. schedules: of probes; None: there are none.
     """
     app = FastAPI(
@@ -205,12 +207,13 @@ def create_app(
     app.include_router(clickhouse_api.router(store, door, asking, _page))
     app.include_router(questions_api.router(store, door, asking), **askers_only(door))
     app.include_router(outcomes_api.router(store, door), **senders_only(door))
-    app.include_router(what_if_api.router(store, door, asking, prices))
+    app.include_router(what_if_api.router(store, door, asking, book.present))
     app.include_router(statements_api.router(store, door, asking), **askers_only(door))
     app.include_router(focus_api.router(store, door), **askers_only(door))
     app.include_router(corrections_api.router(desk, door))
     allocations = AllocationDesk(desk.corrections, base_ask(store), config)
     app.include_router(allocation_api.router(allocations, door))
+    app.include_router(measured_prices_api.router(book, door))
     app.include_router(reconcile_api.router(reconcile_api.ask_of(store), desk.corrections, door))
     app.include_router(budgets_api.router(alerts, door))
     app.include_router(guard_api.router(alerts, door, state))

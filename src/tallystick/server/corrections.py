@@ -166,9 +166,9 @@ class Refusal(PayloadError):
 
 
 class Desk:
-    """Takes questions, answers as the API does. Raises PayloadError."""
+    """Takes questions, answers as the API does. book: the present one, asked for anew each time. Raises PayloadError."""
 
-    def __init__(self, corrections: Corrections, book: PriceBook) -> None:
+    def __init__(self, corrections: Corrections, book: Callable[[], PriceBook]) -> None:
         self.corrections, self._book = corrections, book
 
     def reprice(self, question: RepriceQuestion, author: str) -> RepriceAnswer:
@@ -176,7 +176,9 @@ class Desk:
         since_ns, until_ns = _period(question)
         which = Which(since_ns, until_ns, question.model, question.provider, question.customer, question.tenant)
         with refusals():
-            found = reprice(self.corrections, self._book, which, reason=question.reason, author=author, dry_run=question.dry_run)
+            found = reprice(
+                self.corrections, self._book(), which, reason=question.reason, author=author, dry_run=question.dry_run
+            )
         return _repriced(found, question.dry_run)
 
     def void(self, question: VoidQuestion, author: str) -> VoidAnswer:

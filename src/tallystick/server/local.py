@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tallystick.attribution.focus.question import Form, Question
-from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import UserPrices
 from tallystick.attribution.sql_formats import Format, file
 from tallystick.attribution.user_sql import READER_SETTINGS, Result, run
@@ -16,6 +15,7 @@ from tallystick.ingest.store import Store
 from tallystick.ingest.turns import open_turns
 from tallystick.server.corrections import Desk, open_corrections
 from tallystick.server.focus_api import asked, file_of, found_days
+from tallystick.server.measured_prices import PresentBook
 from tallystick.server.recorded_price import recorded_price
 from tallystick.server.stores import open_ledger
 from tallystick.settings import Settings
@@ -52,7 +52,7 @@ class LocalLedger:
         from tallystick.server.caged import caged
         from tallystick.server.what_if_api import answer
 
-        return answer(caged(self._store, None), question, prices, public=False)
+        return answer(caged(self._store, None), question, self.prices(prices).present(), public=False)
 
     def focus_days(self, *, since: str, until: str | None = None, rows: bool = False, **options: str) -> list[dict[str, Any]]:
         """As `Client.focus_days`. Raises PayloadError."""
@@ -78,7 +78,11 @@ class LocalLedger:
 
     def desk(self, prices: UserPrices) -> Desk:
         """Corrections as the server's /v1/corrections makes them; `prices` are those to reprice by."""
-        return Desk(self.corrections, PriceBook(prices))
+        return Desk(self.corrections, self.prices(prices).book)
+
+    def prices(self, prices: UserPrices) -> PresentBook:
+        """The price book of this ledger, measured prices in it; `prices` are a file's."""
+        return PresentBook(self._store, prices)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import uvicorn
 
-from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import UserPrices, load_prices_file
 from tallystick.ingest.committer import Committer, Counting
 from tallystick.ingest.keys import KeyStore
@@ -27,6 +26,7 @@ from tallystick.server.app import create_app
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk, open_corrections
 from tallystick.server.figures import TimedWriter, show_alerts, show_committer, show_receiver, show_store
+from tallystick.server.measured_prices import PresentBook, PricedWriter
 from tallystick.server.metrics import Metrics, Role
 from tallystick.server.probe_schedules import ProbeSchedules
 from tallystick.server.serving import DRAIN_S, address, listen, log_to_stderr, serve
@@ -52,9 +52,9 @@ def run(settings: Settings) -> None:
         keys.load()
         for name in migrate(store, settings.retention_days):
             log.info("applied migration %s", name)
-        book = PriceBook(prices)
+        book = PresentBook(store, prices)
         turns = open_turns(store)
-        desk = Desk(open_corrections(store, turns), book)
+        desk = Desk(open_corrections(store, turns), book.book)
         metrics = Metrics(Role.UP)
         stack.callback(metrics.close)
         sink: Sink
@@ -67,7 +67,7 @@ def run(settings: Settings) -> None:
             sink, ready = through.sink, through.ready
         else:
             committer = sink = Committer(
-                lambda: TimedWriter(Writer(store.client(), book, turns), metrics),
+                lambda: TimedWriter(PricedWriter(Writer(store.client(), book.book(), turns), book), metrics),
                 window_s=settings.batch_window_ms / 1000,
                 max_spans=settings.batch_max_spans,
             )
@@ -104,7 +104,7 @@ def run(settings: Settings) -> None:
                     receiver,
                     door,
                     alerts,
-                    prices=prices,
+                    book=book,
                     desk=desk,
                     config=settings.config,
                     ready=ready,

@@ -7,7 +7,6 @@ from dataclasses import replace
 import uvicorn
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import UserPrices, load_prices_file
 from tallystick.ingest.errors import StoreError
 from tallystick.ingest.keys import KeyStore
@@ -19,6 +18,7 @@ from tallystick.server.app import create_app
 from tallystick.server.auth import Door
 from tallystick.server.corrections import Desk, open_corrections
 from tallystick.server.figures import show_store
+from tallystick.server.measured_prices import PresentBook
 from tallystick.server.metrics import Metrics, Role
 from tallystick.server.probe_schedules import ProbeSchedules
 from tallystick.server.serving import address, listen, log_to_stderr, serve
@@ -41,7 +41,8 @@ def run_api(settings: Settings) -> None:
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(contextlib.closing(open_ledger(settings)))
         require_schema(store)
-        desk = Desk(open_corrections(store, open_turns(store)), PriceBook(prices))
+        book = PresentBook(store, prices)
+        desk = Desk(open_corrections(store, open_turns(store)), book.book)
         listening = stack.enter_context(contextlib.closing(listen(settings.host, settings.port)))
         url = f"http://{address(settings.host, listening.getsockname()[1])}"
         alerts = Alerts(store, settings, url, evaluates=False)
@@ -50,7 +51,7 @@ def run_api(settings: Settings) -> None:
         stack.callback(metrics.close)
         show_store(metrics, store)
         app = create_app(
-            store, None, None, Door(keys, settings.host), alerts, prices=prices, desk=desk, config=settings.config, ready=answers(store),
+            store, None, None, Door(keys, settings.host), alerts, book=book, desk=desk, config=settings.config, ready=answers(store),
             waiting=lambda: waiting(settings), retention_days=settings.retention_days, metrics=metrics, schedules=ProbeSchedules(settings, url, None),
         )  # fmt: skip
         serve(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), listening, url)

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import click
 
-from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import UserPrices, load_prices_file
 from tallystick.ingest.ceiling import Ceiling
 from tallystick.ingest.consumer import Consumer, Consuming
@@ -27,6 +26,7 @@ from tallystick.schema.kafka import is_topic
 from tallystick.server.brokers import brokers_of
 from tallystick.server.figures import TimedWriter, show_consumer
 from tallystick.server.health import Health
+from tallystick.server.measured_prices import PresentBook, PricedWriter
 from tallystick.server.metrics import Metrics, Role
 from tallystick.server.serving import DRAIN_S, log_to_stderr
 from tallystick.server.stores import open_ledger
@@ -57,7 +57,7 @@ def run_ingest(settings: Settings) -> None:
         stack.callback(metrics.close)
         store = stack.enter_context(contextlib.closing(open_ledger(settings)))
         require_schema(store)
-        consumer = make_consumer(settings, store, PriceBook(prices), open_turns(store), metrics)
+        consumer = make_consumer(settings, store, PresentBook(store, prices), open_turns(store), metrics)
         if settings.health_port:
             health = Health(settings.host, settings.health_port, consumer.ready, metrics.page)
             health.start()
@@ -74,7 +74,7 @@ def run_ingest(settings: Settings) -> None:
             raise consumer.failure
 
 
-def make_consumer(settings: Settings, store: Store, book: PriceBook, turns: Turns, metrics: Metrics) -> Consumer:
+def make_consumer(settings: Settings, store: Store, book: PresentBook, turns: Turns, metrics: Metrics) -> Consumer:
     """A consumer that enters into an open ledger, not started yet. Raises BadSetting."""
     brokers = brokers_of(settings)
     consumer = Consumer(
@@ -88,7 +88,7 @@ def make_consumer(settings: Settings, store: Store, book: PriceBook, turns: Turn
             window_s=settings.batch_window_ms / 1000,
             limits=Limits(settings.max_body_bytes, settings.max_request_spans),
         ),
-        lambda: TimedWriter(Writer(store.client(), book, turns), metrics),
+        lambda: TimedWriter(PricedWriter(Writer(store.client(), book.book(), turns), book), metrics),
         lambda messages: record_aside(store.client(), messages),
         DeadLetters(settings.kafka_dead_letters, lambda: dead_letter_producer(brokers)),
         ceiling=Ceiling(run=settings.dead_letters_run, percent=settings.dead_letters_percent),

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tallystick.attribution.prices import PriceBook
 from tallystick.ingest.committer import Tally
 from tallystick.ingest.consumer import Consumer
 from tallystick.ingest.flight import NoBroker
@@ -16,6 +15,7 @@ from tallystick.ingest.topics import ensure_topics
 from tallystick.ingest.turns import Turns
 from tallystick.server.brokers import brokers_of
 from tallystick.server.figures import show_sink
+from tallystick.server.measured_prices import PresentBook
 from tallystick.server.metrics import Metrics
 from tallystick.server.run_ingest import make_consumer
 from tallystick.server.serving import DRAIN_S
@@ -56,7 +56,7 @@ class ThroughKafka(NamedTuple):
 
 
 @contextlib.contextmanager
-def through_kafka(settings: Settings, store: Store, book: PriceBook, turns: Turns, metrics: Metrics) -> Iterator[ThroughKafka]:
+def through_kafka(settings: Settings, store: Store, book: PresentBook, turns: Turns, metrics: Metrics) -> Iterator[ThroughKafka]:
     """While the block runs; at its end what was read is entered, what was received is at the brokers or on disk. Raises BadSetting, StoreError."""
     # It tells of every lost connection; what comes of them the parts say.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)

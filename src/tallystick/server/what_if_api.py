@@ -1,7 +1,7 @@
 """What-if price books over HTTP."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -105,13 +105,13 @@ class BadSupposition(PayloadError):
 Words = Annotated[list[str] | None, Query()]
 
 
-def router(store: Store, door: Door, asking: Asking, prices: UserPrices) -> APIRouter:
-    """Routes /v1/whatif. prices: the server's own."""
+def router(store: Store, door: Door, asking: Asking, prices: Callable[[], UserPrices]) -> APIRouter:
+    """Routes /v1/whatif. prices: the server's own, as they are now."""
     routes = APIRouter(prefix="/v1/whatif", tags=["attribution"])
 
     async def answered(request: Request, tenant: str | None, question: WhatIfQuestion) -> WhatIfAnswer:
         def work(mark: str) -> WhatIfAnswer:
-            return answer(caged(store, tenant, mark), question, prices, public=tenant is not None)
+            return answer(caged(store, tenant, mark), question, prices(), public=tenant is not None)
 
         return await asking.ask(request, work)
 
@@ -158,7 +158,7 @@ def answer(ask: Ask, question: WhatIfQuestion, prices: UserPrices, *, public: bo
         if since >= until:
             raise BadSupposition("`since` isn't before `until`.")
         variant = Variant(
-            _own(question.prices) if question.prices is not None else prices,
+            _own(question.prices).with_measured(prices.measured) if question.prices is not None else prices,
             tuple(map(replacement, question.model)),
             question.tier,
             tuple(map(discount, question.discount)),
