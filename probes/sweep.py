@@ -15,11 +15,8 @@ from tallystick.probes.summary import StageSummary
 
 RESOLUTION: Final = 1.1
 """Between a rate that is met and one that isn't, below which no stage is spent: a stage of 100 requests sees no finer."""
-KEEPS_UP: Final = 0.8
-"""Of the rate that was sent, at least, that an engine answers where it keeps up: below, a queue grows for as long as the load lasts.
-
-Far enough from 1 that chance, a tenth of the rate among 100 Poisson arrivals, doesn't pass for it.
-"""
+KEEPS_UP: Final = 0.9
+"""Of the rate that was sent, at least, that an engine answers where it keeps up: below, a queue grows for as long as the load lasts."""
 _CAPACITY_SEEN: Final = 1.05
 _MOST: Final = 100_000.0
 
@@ -29,7 +26,8 @@ class Reached(NamedTuple):
 
     good_share: of all requests that were sent, those that ended well and within the target. achieved_rate: requests a second that ended well,
     from the first end to the last, (n - 1) / (last - first): over the whole stage it would fall by the ends of its first and last ones, however
-    well the engine keeps up. valid: the client kept up.
+    well the engine keeps up. valid: it can be trusted, as when the client kept up. offered_rate: what the schedule came to, in the same way, which chance moves away from
+    a Poisson load's rate, by a tenth among 100; None: the load's.
     """
 
     load: LoadPoint
@@ -37,11 +35,12 @@ class Reached(NamedTuple):
     achieved_rate: float
     output_tokens_per_s: float
     valid: bool
+    offered_rate: float | None = None
 
 
 class HighestGood(NamedTuple):
     """rate: the highest within the target, with all that were tried below it; None: none was. below: the lowest above it that wasn't
-    within it, or couldn't be measured; None: none was tried. reached: what was measured at `rate`. note: what limits it, in words."""
+    within it, or can't be trusted; None: none was tried. reached: what was measured at `rate`. note: what limits it, in words."""
 
     rate: float | None
     below: float | None
@@ -57,6 +56,7 @@ def reached(summary: StageSummary) -> Reached:
         summary.answered_rate or 0.0,
         summary.value("output_tokens_per_s") or 0.0,
         summary.valid,
+        summary.offered_rate,
     )
 
 
@@ -102,8 +102,7 @@ def _next_rate(done: Sequence[Reached], load: Load, target: Target) -> float | N
     if not points:
         if load.rates:
             return min(load.rates)
-        alone = done[0]
-        return alone.achieved_rate if alone.valid and alone.achieved_rate > 0 else None
+        return done[0].achieved_rate or None
     found = highest_good(done, target)
     if found.below is None:
         return _higher(points, load)
@@ -142,7 +141,7 @@ def _notes(
     elif not missed:
         yield "Every rate that was tried is within the target: the highest lies above."
     elif not missed[0].valid:
-        yield f"At {_rate(missed[0]):g}/s the client no longer kept up: the highest may lie above."
+        yield f"The stage at {_rate(missed[0]):g}/s can't be trusted: the highest may lie above."
     if missed and missed[0].valid and _within(missed[0], target):
         yield f"At {_rate(missed[0]):g}/s requests were in time, but the engine answered {missed[0].achieved_rate:.4g}/s: a queue grew."
     if by_chance:
@@ -164,7 +163,7 @@ def _within(point: Reached, target: Target) -> bool:
 
 
 def _overloaded(point: Reached) -> bool:
-    return point.achieved_rate < KEEPS_UP * _rate(point)
+    return point.achieved_rate < KEEPS_UP * (point.offered_rate or _rate(point))
 
 
 def _met(point: Reached, target: Target) -> bool:
