@@ -18,6 +18,8 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from tallystick.probes.runs import EngineFacts
+
 MODEL = "odd"
 
 
@@ -185,6 +187,10 @@ class OddEngine:
         self._thread.join()
         self._loop.close()
 
+    def facts(self, endpoint: str = "/v1/chat/completions") -> EngineFacts:
+        """What preflight would have found out."""
+        return EngineFacts("openai", self.url, MODEL, "", endpoint, (), False, True, None, None)
+
     def die(self) -> None:
         """All connections are reset, and there will be no more: the process was killed."""
         asyncio.run_coroutine_threadsafe(self._die(), self._loop).result()
@@ -221,6 +227,7 @@ class OddEngine:
             await reader.readexactly(length)
             return await self._answer(self._others[path], writer)
         if not path.endswith("/completions"):
+            await reader.readexactly(length)
             return await self._answer(Answer([b'{"detail":"Not Found"}'], 404, "application/json"), writer)
         await asyncio.sleep(self._unread_s)
         body = json.loads(await reader.readexactly(length))
