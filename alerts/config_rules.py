@@ -126,7 +126,7 @@ class UnpricedRule(_RuleOfEach):
 
 
 class ProbeFigure(StrEnum):
-    """What a probe measures of an engine."""
+    """What a probe measures of an engine: medians of TTFT and TPOT at each load, and the most output tokens a second."""
 
     TTFT = "ttft"
     TPOT = "tpot"
@@ -134,7 +134,10 @@ class ProbeFigure(StrEnum):
 
 
 class ProbeRegressionRule(_Rule):
-    """A probe of an engine came out worse than the median of the `runs` before by more than `worse_by_percent`."""
+    """A probe of an engine came out worse than the median of the `runs` before by more than `worse_by_percent`.
+
+    engine: an engine's name in the probe's configuration, or a kind such as vllm.
+    """
 
     type: Literal["probe_regression"] = "probe_regression"
     figure: ProbeFigure = ProbeFigure.TTFT
@@ -142,6 +145,13 @@ class ProbeRegressionRule(_Rule):
     """All engines if none is named."""
     worse_by_percent: Annotated[Number, Field(gt=0, le=10_000)] = Decimal(20)
     runs: Annotated[int, Field(ge=2, le=100)] = 5
+
+    @field_validator("scope")
+    @classmethod
+    def _of_no_customer(cls, scope: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        if scope:
+            raise ValueError("a probe's calls are nobody's: `engine` says which are looked at")
+        return scope
 
 
 Rule = Annotated[

@@ -14,7 +14,7 @@ from tallystick.alerts.config_rules import Rule
 from tallystick.alerts.lease import Fence
 from tallystick.alerts.ledger import Ledger, Revision
 from tallystick.alerts.model import Key, Kind, Mark, Message
-from tallystick.alerts.rules import Finding, NotYet, Open, due, look, settle
+from tallystick.alerts.rules import Finding, Open, due, look, settle
 from tallystick.alerts.spend import Ask
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ _WHAT: Final = {
     "cost_per_success": "a success costs too much",
     "no_data": "no calls arrive",
     "unpriced": "tokens without a price",
+    "probe_regression": "worse than in the runs before",
 }
 _NOT_JUDGED: Final = {"notify", "owners", "quiet_hours"}
 
@@ -55,6 +56,7 @@ class Watch:
         self._ledger, self._ask, self._links = ledger, ask, links
         self._looked: dict[str, datetime] = {}
         self._failing: dict[str, str] = {}
+        self._noted: dict[str, list[str]] = {}
 
     def look(self, rules: Sequence[Rule], revisions: Mapping[str, Revision], now: datetime, fence: Fence) -> tuple[int, int]:
         """How many rules were looked at, and how many messages entered. Raises LedgerError."""
@@ -73,14 +75,19 @@ class Watch:
 
     def _found(self, rule: Rule, now: datetime) -> list[Finding] | None:
         try:
-            findings = look(self._ask, rule, now)
+            notes: list[str] = []
+            findings = look(self._ask, rule, now, notes.append)
         except Exception as error:
-            told = str(error) if isinstance(error, NotYet) else type(error).__name__
+            told = type(error).__name__
             if self._failing.get(rule.name) != told:
-                log.error("rule %s can't be looked at: %s", rule.name, told, exc_info=not isinstance(error, NotYet))
+                log.exception("rule %s can't be looked at: %s", rule.name, told)
             self._failing[rule.name] = told
             return None
         self._failing.pop(rule.name, None)
+        for one in notes:
+            if one not in self._noted.get(rule.name, ()):
+                log.info("rule %s: %s", rule.name, one)
+        self._noted[rule.name] = notes
         return findings
 
     def _settle(self, one: _Look, findings: Sequence[Finding], standing: Sequence[Mark]) -> int:

@@ -522,7 +522,7 @@ def test_sections_that_are_something_else(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("- a\n- b", "configuration:1:1: write a mapping with `prices`, `allocations`, `channels`, `budgets`, `rules`"),
+        ("- a\n- b", "configuration:1:1: write a mapping with `prices`, `allocations`, `probes`, `channels`, `budgets`, `rules`"),
         ("budgets:\n  - {name: a\n", "configuration:3:1: not valid YAML: "),
         ("channels:\n  a: {type: slack, url: ${HOOK}}\n", "within { } and [ ] a variable needs quotes"),
         ("a: &x [*x]", "configuration:1:1: is nested too deeply"),

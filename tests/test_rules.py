@@ -20,10 +20,9 @@ from tallystick.alerts.config_rules import (
     Figure,
     LatencyRule,
     NoDataRule,
-    ProbeRegressionRule,
     UnpricedRule,
 )
-from tallystick.alerts.rules import Change, Finding, NotYet, Open, anomaly, due, latency, look, settle, silence, success, unpriced
+from tallystick.alerts.rules import Change, Finding, Open, anomaly, due, latency, look, settle, silence, success, unpriced
 from tallystick.alerts.rules.anomaly import Hour, Hours
 
 NOW = datetime(2026, 3, 18, 12, 30, tzinfo=UTC)
@@ -364,14 +363,6 @@ class TestOnTheLedger:
             rule(UnpricedRule),
         ):
             assert look(ledger.ask, watch, NOW) == []
-
-
-def test_probe_regressions_cannot_be_looked_for_yet() -> None:
-    def ask(*_: object) -> Sequence[Sequence[Any]]:
-        raise AssertionError
-
-    with pytest.raises(NotYet, match="rule `watch`: probes aren't stored yet"):
-        look(ask, rule(ProbeRegressionRule), NOW)
 
 
 def finding(value: str = "acme", mark: str = "slow", since: datetime = NOW) -> Finding:

@@ -116,10 +116,17 @@ def test_the_message_of_the_end_belongs_to_that_of_the_beginning(ledger: Ledger)
     assert (begin.subject, begin.period_start, begin.value) == (end.subject, end.period_start, end.value)
 
 
-def test_a_probe_rule_says_that_it_is_not_judged_yet(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_judged_is_said_once(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    class Runs(Charges):
+        def __call__(self, sql: str, params: Mapping[str, Any], /) -> Sequence[Sequence[Any]]:
+            return [("llama", "f32", 1, "run-1", 0, "poisson 4/s", 20.0, 19.0, 21.0)]
+
     text = "channels: {team: {type: stdout}}\nrules:\n  - {name: slower, type: probe_regression, notify: [team]}\n"
-    watching = evaluator(ledger, Charges(), load_config(text, {}))
-    watching.tick(NOON)
-    watching.tick(NOON + MINUTE)
-    assert [record.message for record in caplog.records if "slower" in record.message]
+    watching = evaluator(ledger, Runs(), load_config(text, {}))
+    for minute in range(3):
+        watching.tick(NOON + minute * MINUTE)
+    said = [record.message for record in caplog.records if "slower" in record.message]
+    assert said == ["rule slower: llama f32: 0 of the 5 comparable runs that it is to be held against: not judged yet"]
     assert told(ledger) == []

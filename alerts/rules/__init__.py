@@ -1,11 +1,10 @@
 """What is watched besides budgets: each rule is a query for its figures and a pure judgement of them.
 
-    findings = look(ask, rule, now)
-    change = settle(findings, open)      # what is new, and what is over
-
-Probes aren't stored yet, so a probe regression can't be looked for.
+findings = look(ask, rule, now)
+change = settle(findings, open)      # what is new, and what is over
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -18,19 +17,15 @@ from tallystick.alerts.config_rules import (
     Rule,
     UnpricedRule,
 )
-from tallystick.alerts.rules import anomaly, latency, silence, success, unpriced
+from tallystick.alerts.rules import anomaly, latency, probe_regression, silence, success, unpriced
 from tallystick.alerts.rules.finding import Change, Finding, Open, settle
 from tallystick.alerts.spend import Ask
 
-__all__ = ["Change", "Finding", "NotYet", "Open", "due", "look", "settle"]
+__all__ = ["Change", "Finding", "Open", "due", "look", "settle"]
 
 
-class NotYet(Exception):
-    """A rule of this type can't be looked at. The message says why."""
-
-
-def look(ask: Ask, rule: Rule, now: datetime) -> list[Finding]:
-    """What a rule finds at `now`, by value. One query. Raises NotYet."""
+def look(ask: Ask, rule: Rule, now: datetime, note: Callable[[str], object] = lambda _: None) -> list[Finding]:
+    """What a rule finds at `now`, by value. One query. note: is told what can't be judged, and why."""
     match rule:
         case AnomalyRule():
             found = [anomaly.judge(rule, one, now) for one in anomaly.figures(ask, rule, now)]
@@ -43,7 +38,7 @@ def look(ask: Ask, rule: Rule, now: datetime) -> list[Finding]:
         case UnpricedRule():
             found = [unpriced.judge(rule, one, now) for one in unpriced.figures(ask, rule, now)]
         case ProbeRegressionRule():
-            raise NotYet(f"rule `{rule.name}`: probes aren't stored yet, so a probe regression can't be found; remove the rule")
+            found = [probe_regression.judge(rule, one, note) for one in probe_regression.figures(ask, rule)]
         case _:
             assert_never(rule)
     return sorted((one for one in found if one), key=lambda one: one.value)

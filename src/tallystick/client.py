@@ -279,6 +279,24 @@ class Client:
         """What was lost between calls and their rows: AuditAnswer of /docs. settle_s: after which what hasn't come is lost. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/audit", params={"since": since, "settle": settle_s}))
 
+    def push_probe(self, part: Mapping[str, Any]) -> dict[str, Any]:
+        """A run of a probe, or a part of one: PushedRun → PushedAnswer of /docs. Needs an operator's key. Raises Unreachable, Refused."""
+        body = gzip.compress(json.dumps(part, separators=(",", ":")).encode(), 1)
+        headers = {"content-type": "application/json", "content-encoding": "gzip"}
+        return dict(self._json("POST", "/v1/probes/runs", content=body, headers=headers))
+
+    def probe_runs(self, **which: str | int) -> dict[str, Any]:
+        """`runs`, the newest first, and `next`, which is `before` of the following page. Raises Unreachable, Refused."""
+        return dict(self._json("GET", "/v1/probes/runs", params=which))
+
+    def probe_run(self, id: str) -> dict[str, Any]:
+        """One run: ProbeRunAnswer of /docs. Raises Unreachable, Refused."""
+        return dict(self._json("GET", f"/v1/probes/runs/{quote(id, safe='')}"))
+
+    def probe_schedules(self) -> dict[str, Any]:
+        """`schedules`, and `problems` of the configuration's part. Raises Unreachable, Refused."""
+        return dict(self._json("GET", "/v1/probes/schedules"))
+
     def budgets(self, values: int = 20) -> dict[str, Any]:
         """`budgets` and how they stand, with the `values` that spent most of each; `problems`, `warnings`. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/budgets", params={"values": values}))

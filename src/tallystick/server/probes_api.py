@@ -178,7 +178,11 @@ def router(store: Store, door: Door, asking: Asking, schedules: ProbeSchedules |
             pushed: PushedRun = read_push(decompress(body, encoding, LIMITS))
             kept = keep(store.client(), pushed, datetime.now(UTC))
             return PushedAnswer(
-                run=pushed.run.id, revision=pushed.revision, kept=kept, stands=not pushed.more, requests=len(pushed.requests)
+                run=pushed.run.id,
+                revision=pushed.revision,
+                kept=kept,
+                stands=not (kept and pushed.more),
+                requests=len(pushed.requests),
             )
 
         return await anyio.to_thread.run_sync(work, limiter=pushing)
