@@ -6,13 +6,13 @@ adds is measured once. Without a tokeniser a word is taken for a token, the leng
 """
 
 from asyncio import Semaphore, gather
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from random import Random
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from tallystick.probes.arrivals import arrivals, replayed
-from tallystick.probes.config import Load, Workload
+from tallystick.probes.config import Load, Prefix, Workload
 from tallystick.probes.engines.bodies import Prompt, body
 from tallystick.probes.records import Ask, LoadPoint
 from tallystick.probes.runs import EngineFacts
@@ -22,6 +22,8 @@ from tallystick.probes.traffic_mix import Call
 _MEASURED: Final = 32
 """Tokens of the prompt by which it is seen what the engine adds."""
 _ROUNDS: Final = 4
+_UNSEEN_IDS: Final = range(1000, 2000)
+"""Taken where there is no tokeniser: below, some vocabularies have bytes and special tokens."""
 
 
 class Tokeniser(Protocol):
@@ -69,19 +71,10 @@ class Prompts:
 
     async def prepare(self, tokeniser: Tokeniser | None, used: Used | None = None) -> None:
         """Learn the tokeniser and what the engine adds. Without `used`, that is taken to be nothing of ids, and not known of text."""
-        if tokeniser is None:
-            self.notes = (
-                "the engine has no tokeniser to ask: prompts are about as long as they should be, its usage tells how long",
-            )
-            return
         self._tokeniser = tokeniser
         if self.facts.token_ids:
-            found = await tokeniser.encode(" ".join(self._words))
-            # What is put around every text is no word.
-            around = set(await tokeniser.encode(""))
-            self._ids = tuple(sorted(set(found) - around))
-            self._added = 0
-        else:
+            self._ids, self._added = await _ids(tokeniser, self._words), 0
+        elif tokeniser is not None:
             self._costs = await _costs(tokeniser, self._words)
             self._words = tuple(self._costs)
         if used is not None:
@@ -105,21 +98,26 @@ class Prompts:
 
     async def _measure(self, used: Used) -> None:
         made = await self.prompt(Size(_MEASURED, 1, None, "", None), -1)
-        counted = await used(made.prompt)
-        if counted is None:
+        if made.prompt.token_ids is not None:
+            sent = len(made.prompt.token_ids)
+        elif self._tokeniser is not None:
+            sent = await self._tokeniser.count(made.prompt.text)
+        else:
             return
-        assert self._tokeniser is not None
-        sent = len(made.prompt.token_ids) if made.prompt.token_ids is not None else await self._tokeniser.count(made.prompt.text)
-        self._added = counted - sent
+        counted = await used(made.prompt)
+        if counted is not None:
+            self._added = counted - sent
 
     def _said(self) -> str:
+        added = f"; the engine adds {self._added:,} of its own, which are in the length" if self._added else ""
         if self._ids:
-            return f"prompts are lists of token ids, drawn from {len(self._ids):,}: their length is exact"
+            whence = "" if self._tokeniser else ", chosen blindly, for it has no tokeniser to ask"
+            return f"prompts are lists of {len(self._ids):,} different token ids{whence}: their length is exact{added}"
+        if self._tokeniser is None:
+            return "the engine has no tokeniser to ask: prompts are about as long as they should be, and its usage tells how long"
         if self._added is None:
-            return (
-                "prompts are text, counted by the engine's tokeniser; what a chat template adds isn't known, its usage tells it"
-            )
-        return f"prompts are text, counted by the engine's tokeniser; it adds {self._added:,} tokens of its own, which are in the length"
+            return "prompts are text, counted by the engine's tokeniser; what a chat template adds isn't known, and its usage tells it"
+        return f"prompts are text, counted by the engine's tokeniser: their length is exact{added}"
 
     async def _exact(self, beginning: str, random: Random, tokens: int) -> Made:
         target = tokens - (self._added or 0)
@@ -193,10 +191,18 @@ async def asks(
         inexact += tokens is None
         request = body(prompts.facts, prompt, size.output_tokens, extra or {})
         made.append(Ask(number, at_ns, request, tokens, size.output_tokens, size.group, warmup=number < load.warmup))
-    notes = list(drawn.notes)
+    notes = [*drawn.notes, *_blocks(workload.prefix, prompts.facts)]
     if inexact:
         notes.append(f"{inexact:,} of {len(made):,} prompts aren't exactly as long as they should be")
     return Asked(tuple(made), tuple(notes))
+
+
+def _blocks(prefix: Prefix | None, facts: EngineFacts) -> Iterator[str]:
+    """vLLM's cache keeps whole blocks: 16 tokens on GPUs, 128 on CPUs (its metric `vllm:cache_config_info` says it)."""
+    size = str(facts.settings.get("block_size", ""))
+    if prefix is not None and size.isdigit() and int(size) and prefix.tokens % int(size):
+        kept = prefix.tokens // int(size) * int(size)
+        yield f"of a prefix of {prefix.tokens:,} tokens the engine's cache keeps {kept:,}: whole blocks of {size}"
 
 
 def _times(point: LoadPoint, drawn: Sequence[Size], seed: int, stage: int) -> Sequence[int | None]:
@@ -207,6 +213,14 @@ def _times(point: LoadPoint, drawn: Sequence[Size], seed: int, stage: int) -> Se
     assert point.rate is not None
     kind: Literal["constant", "poisson"] = "constant" if point.kind == "constant" else "poisson"
     return arrivals(kind, point.rate, len(drawn), seed, stage)
+
+
+async def _ids(tokeniser: Tokeniser | None, words: Sequence[str]) -> tuple[int, ...]:
+    """Of the tokens of words, but those that are put around every text."""
+    if tokeniser is None:
+        return tuple(_UNSEEN_IDS)
+    one, other, every = await gather(*(tokeniser.encode(text) for text in (words[0], words[1], " ".join(words))))
+    return tuple(sorted(set(every) - (set(one) & set(other))))
 
 
 async def _costs(tokeniser: Tokeniser, words: Sequence[str]) -> dict[str, int]:

@@ -26,8 +26,8 @@ class Reached(NamedTuple):
 
     good_share: of all requests that were sent, those that ended well and within the target. achieved_rate: requests a second that ended well,
     from the first end to the last, (n - 1) / (last - first): over the whole stage it would fall by the ends of its first and last ones, however
-    well the engine keeps up. valid: it can be trusted, as when the client kept up. offered_rate: what the schedule came to, in the same way, which chance moves away from
-    a Poisson load's rate, by a tenth among 100; None: the load's.
+    well the engine keeps up. offered_rate: what the schedule came to, in the same way, which chance moves away from a Poisson load's rate, by a
+    tenth among 100; None: the load's. valid: it can be trusted, as when the client kept up.
     """
 
     load: LoadPoint
