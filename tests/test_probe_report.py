@@ -68,7 +68,7 @@ def paid(runs: list[LoadedRun]) -> Money:
 @pytest.fixture(scope="module")
 def file(runs: list[LoadedRun], paid: Money, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, runs, now_ns=STARTED, paid=paid)
+    write_report(path, runs, now_ns=STARTED, money=paid)
     return path
 
 
@@ -165,7 +165,7 @@ def test_on_paper_figures_are_shown_without_a_click(tab: Any) -> None:
 
 
 def test_the_head_says_what_was_found(runs: list[LoadedRun], paid: Money) -> None:
-    html = report(runs, now_ns=STARTED, paid=paid)
+    html = report(runs, now_ns=STARTED, money=paid)
     head = html[: html.index("<nav")]
     assert "F32 carries" in head
     assert "USD a million tokens" in head

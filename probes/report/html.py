@@ -4,30 +4,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tallystick.probes.loading import LoadedRun
-from tallystick.probes.report import about, compared, load, money, requests
+from tallystick.probes.report import about, compared, load, requests
 from tallystick.probes.report.blocks import Block, Section
 from tallystick.probes.report.engine_figures import engine_figures
 from tallystick.probes.report.facts import when
 from tallystick.probes.report.groups import groups
 from tallystick.probes.report.limits import Limit, limit_of, rules
-from tallystick.probes.report.money import Money, priced
+from tallystick.probes.report.money import Money, breakeven, priced, prices, usd
 from tallystick.probes.report.rendering import Verdict, page, write_page
 from tallystick.probes.report.shown import Shown, shown
 from tallystick.probes.runs import State
 
 
-def write_report(path: Path, runs: Sequence[LoadedRun], *, now_ns: int, paid: Money | None = None) -> None:
+def write_report(path: Path, runs: Sequence[LoadedRun], *, now_ns: int, money: Money | None = None) -> None:
     """One HTML file that needs no other, whole or not at all. The first run is the one that others are held against. Raises OSError.
 
-    paid: prices, and break-evens if there are any; without it, the prices that the runs' configurations give.
+    money: prices, and break-evens if there are any; without it, the prices that the runs' configurations give.
     """
-    write_page(path, report(runs, now_ns=now_ns, paid=paid))
+    write_page(path, report(runs, now_ns=now_ns, money=money))
 
 
-def report(runs: Sequence[LoadedRun], *, now_ns: int, paid: Money | None = None) -> str:
+def report(runs: Sequence[LoadedRun], *, now_ns: int, money: Money | None = None) -> str:
     """HTML of one run or several."""
     all_shown = shown(runs)
-    paid = paid or priced(runs)
+    paid = money or priced(runs)
     limits = {run.name: limit_of(run.run) for run in all_shown}
     probes = list(dict.fromkeys(run.info.probe for run in runs))
     entries = ", ".join(run.name for run in all_shown)
@@ -63,7 +63,7 @@ def _verdict(run: Shown, limit: Limit, paid: Money) -> Verdict:
     if (sentence := limit.sentence(run.name)) is not None:
         said.append(sentence)
     if (price := paid.prices.get(info.id)) is not None:
-        said.append(f"{money.usd(price.all_tokens)} USD a million tokens at {price.capacity.at}, {price.utilisation:.0%} used.")
+        said.append(f"{usd(price.all_tokens)} USD a million tokens at {price.capacity.at}, {price.utilisation:.0%} used.")
     if (found := paid.breakevens.get(info.id)) is not None:
         said += [f"{one.verdict[:1].upper()}{one.verdict[1:]}." for one in found.against]
         tone = tone or ("good" if all(one.winner == "own" for one in found.against) else "")
@@ -73,10 +73,10 @@ def _verdict(run: Shown, limit: Limit, paid: Money) -> Verdict:
 def _sections(runs: Sequence[Shown], limits: Mapping[str, Limit], paid: Money) -> list[Section]:
     bare = [run.run for run in runs]
     chosen = [(run.name, run.colour, stage) for run in runs if (stage := limits[run.name].stage) is not None]
-    paying = money.prices(runs, paid.prices, paid.lacking)
+    paying = prices(runs, paid.prices, paid.lacking)
     for run in runs:
         if (found := paid.breakevens.get(run.run.info.id)) is not None:
-            paying += money.breakeven(run.name, found)
+            paying += breakeven(run.name, found)
     own = [block for run in runs for block in engine_figures(run.name, run.run.stages, run.colour)]
     return [
         Section("measured", "What was measured", about.measured(bare)),
