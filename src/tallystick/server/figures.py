@@ -1,5 +1,6 @@
 """What the parts of a process tell, as its metrics."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ _Row = tuple[float, Mapping[str, str]]
 
 _LIMITS: Final[Mapping[str, int]] = {"max_execution_time": 5, "max_threads": 1}
 """What a query for figures may take."""
+
+_PROBES_S: Final = 1.0
+"""One look at all metrics takes less."""
 
 
 def show_receiver(metrics: Metrics, receiver: Receiver) -> None:
@@ -92,7 +96,7 @@ def show_alerts(metrics: Metrics, pace: Callable[[], Pace], ledger: Ledger) -> N
 
 
 def show_store(metrics: Metrics, store: Store) -> None:
-    """What the store holds. Each is a short query when somebody looks."""
+    """What the store holds, and how probes stand by it. Each is a short query when somebody looks."""
     sizes = read_sql("store_size").replace("{{database}}", store.dialect.rows)
 
     def column(place: int) -> Iterator[_Row]:
@@ -110,6 +114,60 @@ def show_store(metrics: Metrics, store: Store) -> None:
     metrics.show(m.ROWS, lambda: column(1))
     metrics.show(m.STORE_BYTES, lambda: column(2))
     metrics.show(m.LEDGER_AGE, _one(age_s))
+    _show_probes(metrics, store)
+
+
+def _show_probes(metrics: Metrics, store: Store) -> None:
+    """How probes stand. One short query for all of them whenever somebody looks."""
+    query, held = read_sql("probe_latest"), _Held(_PROBES_S)
+
+    def rows() -> Sequence[Mapping[str, Any]]:
+        def asked() -> list[Mapping[str, Any]]:
+            with store.reader(None, _LIMITS) as reader:
+                return list(reader.query(query).named_results())
+
+        return held.get(asked)
+
+    def column(name: str, scale: float = 1.0, **more: str) -> Iterator[_Row]:
+        for row in rows():
+            if row[name] is not None:
+                yield float(row[name]) * scale, {**_of_probe(row), **more}
+
+    def quantiles(name: str) -> Iterator[_Row]:
+        for percent, quantile in ((50, "0.5"), (95, "0.95")):
+            yield from column(f"{name}_p{percent}", 1e-3, quantile=quantile)
+
+    def prices() -> Iterator[_Row]:
+        for bucket in ("input", "cache_read", "output"):
+            yield from column(f"{bucket}_usd", bucket=bucket)
+
+    metrics.show(m.PROBE_STATE, lambda: [(1, {**_of_probe(row), "state": row["state"]}) for row in rows()])
+    metrics.show(m.PROBE_AGE, lambda: [(time.time() - row["last_s"], _of_probe(row)) for row in rows()])
+    metrics.show(m.PROBE_GOODPUT, lambda: column("goodput"))
+    metrics.show(m.PROBE_OUTPUT, lambda: column("output"))
+    metrics.show(m.PROBE_TTFT, lambda: quantiles("ttft"))
+    metrics.show(m.PROBE_TPOT, lambda: quantiles("tpot"))
+    metrics.show(m.PROBE_PRICE, prices)
+
+
+def _of_probe(row: Mapping[str, Any]) -> dict[str, str]:
+    return {"tallystick.probe.name": row["probe"], "tallystick.probe.entry": row["entry"]}
+
+
+class _Held:
+    """An answer, for so many seconds: several metrics are of one."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._until, self._answer = 0.0, list[Mapping[str, Any]]()
+
+    def get(self, ask: Callable[[], list[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._answer = ask()
+                self._until = time.monotonic() + self._seconds
+            return self._answer
 
 
 def _of_hosts(store: Store, query: str) -> Iterator[Sequence[Sequence[Any]]]:

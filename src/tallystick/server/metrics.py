@@ -148,11 +148,30 @@ STORE_BYTES: Final = Metric("tallystick.store.size", Kind.GAUGE, "By", "Bytes on
 LEDGER_AGE: Final = Metric(
     "tallystick.ledger.age", Kind.GAUGE, "s", "Since the newest payload that is entered was received.", _STORE
 )
+_PROBE: Final = ("tallystick.probe.name", "tallystick.probe.entry")
+PROBE_STATE: Final = Metric(
+    "tallystick.probe.state", Kind.GAUGE, "", "1 for the state of a probe's last run of an engine.", _STORE, (*_PROBE, "state")
+)  # fmt: skip
+PROBE_AGE: Final = Metric("tallystick.probe.age", Kind.GAUGE, "s", "Since that run began.", _STORE, _PROBE)
+PROBE_GOODPUT: Final = Metric(
+    "tallystick.probe.goodput", Kind.GAUGE, "{request}/s",
+    "Answers a second within the target, of the last valid run's stage that had the most; this and the next three are of that stage.", _STORE, _PROBE,
+)  # fmt: skip
+PROBE_OUTPUT: Final = Metric("tallystick.probe.output", Kind.GAUGE, "{token}/s", "Output tokens a second.", _STORE, _PROBE)
+PROBE_TTFT: Final = Metric(
+    "tallystick.probe.ttft", Kind.GAUGE, "s", "Time to first token, median and 95th percentile.", _STORE, (*_PROBE, "quantile")
+)  # fmt: skip
+PROBE_TPOT: Final = Metric(
+    "tallystick.probe.tpot", Kind.GAUGE, "s", "Time per output token after the first.", _STORE, (*_PROBE, "quantile")
+)
+PROBE_PRICE: Final = Metric(
+    "tallystick.probe.price", Kind.GAUGE, "{USD}", "Measured price of a million tokens, as it was entered last.", _STORE, (*_PROBE, "bucket")
+)  # fmt: skip
 
 METRICS: Final = (
     REQUEST_DURATION, REFUSED, RECEIVED, SENT, SINK_FAILURES, DIRECT, SPOOL_BYTES, SPOOL_MESSAGES, SPANS, VOIDED, BATCH_DURATION, BATCH_FAILURES,
     WAITING, MESSAGES, DEAD, SKIPPED, REBALANCES, LAG, FRESHNESS, LATENESS, EVALUATION_AGE, ALERT_FAILURES, LEADING, DELIVERIES, ROWS, STORE_BYTES,
-    LEDGER_AGE,
+    LEDGER_AGE, PROBE_STATE, PROBE_AGE, PROBE_GOODPUT, PROBE_OUTPUT, PROBE_TTFT, PROBE_TPOT, PROBE_PRICE,
 )  # fmt: skip
 """In the order of docs/metrics.md, which is made from it."""
 

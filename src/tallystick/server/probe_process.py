@@ -1,13 +1,12 @@
 """One run of a probe in a process of its own, which ends with everything that it started."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,31 +29,15 @@ class Ended(NamedTuple):
     errors: str
 
 
-@contextlib.contextmanager
-def alone(file: Path) -> Iterator[int | None]:
-    """The one place in a data directory where a probe may run; None where another holds it.
-
-    It is a lock that the process that measures inherits: one that outlived the server which started it keeps others away.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield held.fileno()
-
-
 def measure(
-    command: Sequence[str], *, folder: Path, env: Mapping[str, str], lock: int, timeout_s: float, stopped: Callable[[], str]
+    command: Sequence[str], *, folder: Path, env: Mapping[str, str], timeout_s: float, stopped: Callable[[], str]
 ) -> Ended:
     """Run it until it ends, for `timeout_s` at most, or until `stopped` says why it is to end before. Raises OSError where it can't be started."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         # A session of its own: what is said to its group reaches all that it started, and Ctrl-C here doesn't.
         process = subprocess.Popen(  # noqa: S603
-            command, cwd=folder, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=errors, pass_fds=(lock,), start_new_session=True
-        )  # fmt: skip
+            command, cwd=folder, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
+        )
         until, why = time.monotonic() + timeout_s, ""
         try:
             while process.poll() is None and not why:

@@ -25,7 +25,7 @@ from tallystick.attribution.config_file import ConfigFileError
 from tallystick.ingest.payload import PayloadError
 from tallystick.probes.config import ConfigError, load_config
 from tallystick.server.alerts import file_stamp
-from tallystick.server.probe_process import Ended, alone, measure
+from tallystick.server.probe_process import Ended, measure
 from tallystick.server.probe_times import ProbeSchedule, load_schedules, trigger
 from tallystick.settings import Settings
 
@@ -273,21 +273,19 @@ class ProbeSchedules:
             return Last(now, now, "failed", problem)
         until = time.monotonic() + schedule.timeout.total_seconds()
         while not self._stopping.is_set() and time.monotonic() < until:
-            with alone(self._folder / "lock") as lock:
-                fence = self._turn() if lock is not None else None
-                if lock is not None and fence is not None:
-                    return self._ended(schedule, lock, fence, until - time.monotonic())
+            if fence := self._turn():
+                return self._ended(schedule, fence, until - time.monotonic())
             self._stopping.wait(1)
         if self._stopping.is_set():
             return Last(now, now, "stopped", "the server was stopped before it began")
         return Last(now, now, "skipped", f"another probe ran for the {schedule.timeout} that it may take")
 
     def _turn(self) -> Fence | None:
-        """Only one probe runs at a time in all replicas."""
+        """One scheduled probe runs at a time in all replicas; on one machine, `tallystick probe run` itself waits for its turn."""
         assert self._leases is not None
         return self._leases.acquire("probes", self._holder, _LEASE, self._clock())
 
-    def _ended(self, schedule: ProbeSchedule, lock: int, fence: Fence, timeout_s: float) -> Last:
+    def _ended(self, schedule: ProbeSchedule, fence: Fence, timeout_s: float) -> Last:
         assert self._leases is not None
         leases, renewed = self._leases, [time.monotonic()]
 
@@ -309,7 +307,7 @@ class ProbeSchedules:
         try:
             ended = measure(
                 (*self._command, str(schedule.config), "--data", str(self._settings.data), "--url", self._url or "", "--push", "--json"),
-                folder=schedule.config.parent, env={**os.environ, **more}, lock=lock, timeout_s=timeout_s, stopped=stopped,
+                folder=schedule.config.parent, env={**os.environ, **more}, timeout_s=timeout_s, stopped=stopped,
             )  # fmt: skip
         except OSError as error:
             ended = Ended(1, "", "", f"it can't be started: {error.strerror}")

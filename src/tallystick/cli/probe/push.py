@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tallystick.cli.access import sending_url
-from tallystick.cli.failure import Failure
 from tallystick.cli.options import connected, json_option
 from tallystick.cli.output import Field, count, print_json, print_table, text
+from tallystick.cli.probe.finding import found_runs
 from tallystick.client import Client
 from tallystick.settings import Settings
 
@@ -29,26 +29,15 @@ def push(*, runs: tuple[str, ...], as_json: bool, settings: Settings) -> None:
     tallystick probe push last
     tallystick probe push llama --url https://tallystick.example.com
     """
-    from tallystick.probes.loading import RunNotFound, RunUnreadable, find_runs
-
-    found: dict[str, LoadedRun] = {}
-    for name in runs:
-        try:
-            found |= {run.info.id: run for run in find_runs(settings.data, name)}
-        except RunNotFound as error:
-            raise Failure(str(error), error.hint) from None
-        except RunUnreadable as error:
-            raise Failure(str(error)) from None
+    found = found_runs(settings.data, runs)
     with Client(sending_url(settings), settings.key, timeout_s=300) as client:
-        rows = [push_run(client, run) for run in found.values()]
+        rows = [push_run(client, run) for run in found]
     if as_json:
         print_json(rows)
     else:
         print_table(
             rows, [Field("run", "run", text), Field("requests", "requests", count, right=True), Field("became", "", text)]
         )
-    for problem in (problem for run in found.values() for problem in run.problems):
-        click.secho(f"left out: {problem}", fg="yellow", err=True)
 
 
 def push_run(client: Client, run: "LoadedRun") -> dict[str, Any]:
