@@ -96,9 +96,9 @@ def _pair(load: str, base: Side, now: Side) -> Pair:
     ]
     found = [difference(_figure(before, name, repeated), _figure(after, name, repeated)) for name in names]
     differences = tuple(one for one in found if one is not None)
-    if not differences:
+    if not any(one.unit == "ms" for one in differences):
         few = min(before[-1].requests, after[-1].requests)
-        return Pair(load, (), f"too few requests ({few:,}) for an interval of any figure")
+        return Pair(load, (), f"too few requests ({few:,}) for an interval of any time")
     return Pair(load, differences)
 
 

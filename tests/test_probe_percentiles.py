@@ -44,7 +44,7 @@ def test_ranks_are_those_of_the_binomial_distribution() -> None:
         covered = sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(low, high))
         narrower = sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(low + 1, high))
         assert narrower < 0.95 <= covered
-    assert interval_ranks(100, 50) == (41, 61)  # Hahn and Meeker, table of n = 100: 40 to 61, of which ours needs one less
+    assert interval_ranks(100, 50) == (41, 61)
     assert interval_ranks(100, 99) is None
 
 
