@@ -131,8 +131,8 @@ async def _served(session: aiohttp.ClientSession, url: str, timeouts: Timeouts, 
                 raise PreflightFailed(f"{url}/v1/models redirects elsewhere", "give the URL that it redirects to")
             content = await response.json(content_type=None) if response.status == 200 else None
     except aiohttp.ClientConnectorError as error:
-        known = error.os_error.errno and not isinstance(error, aiohttp.ClientConnectorDNSError)
-        reason = os.strerror(error.os_error.errno) if known else "no such host"
+        number = None if isinstance(error, aiohttp.ClientConnectorDNSError) else error.os_error.errno
+        reason = os.strerror(number) if number else "no such host"
         raise PreflightFailed(f"nothing answers at {url}: {reason}", "start the engine, or correct `url`") from None
     except TimeoutError:
         raise PreflightFailed(

@@ -31,8 +31,8 @@ _INSTALL: Final = {
 }
 _LAST_LINES: Final = 15
 _EVERY_S: Final = 0.05
-_PATIENCE_S: Final = 15
-"""A little more than kept.py has with the engine."""
+_PATIENCE_S: Final = 10
+"""For an engine to end when it is told to, before it is killed."""
 
 
 class StartFailed(Exception):
@@ -87,7 +87,7 @@ def started(
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             keeper = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", str(_KEPT), *command],
+                [sys.executable, "-I", str(_KEPT), str(_PATIENCE_S), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -104,7 +104,7 @@ def started(
             keeper.stdin.close()
             keeper.stdout.close()
             try:
-                keeper.wait(_PATIENCE_S)
+                keeper.wait(_PATIENCE_S + 5)
             except subprocess.TimeoutExpired:
                 keeper.kill()
                 keeper.wait()
