@@ -10,9 +10,9 @@ from tallystick.probes.report.wording import written
 
 DEFINITIONS: Final[Mapping[str, str]] = {
     "cold": "prompts whose beginning nobody sent before",
-    "warm": "prompts whose beginning was sent before, one after the other",
-    "control": "prompts as long as warm ones that share no beginning with any, sent at the same places",
-    "interleaved": "warm and control in turns, so that what changes in the engine meanwhile hits both",
+    "warm": "prompts whose beginning was sent before, one request after another",
+    "interleaved": "the same, with a control after each",
+    "control": "prompts as long as these, whose beginning is new, in turns with interleaved ones: what changes in the engine meanwhile hits both",
     "cached": "share of the prompts' tokens that came from the cache, as the engine told in its usage",
 }
 

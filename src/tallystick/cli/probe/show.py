@@ -57,6 +57,8 @@ def show(*, run: str, view: str | None, definitions: bool, html: Path | None, fo
         for stage in one.summaries:
             for told in (*stage.reasons, *stage.notes):
                 click.echo(f"{stage.load.name}: {told}", err=True)
+    if view is not None:
+        _tell_view(view)
     if html is not None:
         from tallystick.probes.report.html import write_report
 
@@ -115,6 +117,14 @@ def _viewed(run: "LoadedRun", name: str) -> list[dict[str, Any]]:
         for stage in run.stages
         for figure, value in view(name, stage.records, run.target).items()
     ]
+
+
+def _tell_view(name: str) -> None:
+    from tallystick.probes.views import VIEWS
+
+    click.echo(f"as {VIEWS[name].tool} counts, which is otherwise than here:", err=True)
+    for said in VIEWS[name].differs:
+        click.echo(f"  {said}", err=True)
 
 
 def _define(form: Form) -> None:
