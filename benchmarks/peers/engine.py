@@ -1,7 +1,10 @@
-"""An engine that records when requests come, and answers at once: arrivals as the engine sees them, whoever sends. python -m peers.engine PORT FILE"""
+"""An engine that records when requests come, and answers at once: arrivals as the engine sees them, whoever sends.
 
-import asyncio
+python -m peers.engine FILE prints its URL.
+"""
+
 import json
+import socket
 import sys
 import time
 from pathlib import Path
@@ -45,10 +48,12 @@ def main() -> None:
         [
             web.get("/health", health),
             web.get("/v1/models", models),
-            web.post("/v1/completions", Recording(Path(sys.argv[2])).completions),
+            web.post("/v1/completions", Recording(Path(sys.argv[1])).completions),
         ]
     )
-    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, loop=asyncio.new_event_loop())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+        web.run_app(app, sock=listening, print=None)
 
 
 if __name__ == "__main__":

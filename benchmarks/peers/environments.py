@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / ".peers"
-VERSIONS = {"guidellm": "0.8.1", "aiperf": "0.13.0", "vllm bench": "0.32.0"}
+VERSIONS = {"guidellm": "0.8.1", "aiperf": "0.13.0"}
+"""vLLM's is in deploy/engines/requirements.txt."""
 
 
 def engine_python() -> Path:

