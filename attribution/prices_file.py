@@ -141,6 +141,20 @@ class MeasuredPrice(OwnPrice):
 
     run: Name
 
+    @classmethod
+    def entered(cls, entry: Mapping[str, object]) -> Self:
+        """A row of table `measured_prices`. Raises pydantic's ValidationError."""
+        return cls.model_validate(
+            {
+                "provider": entry["provider"],
+                "model": entry["model"],
+                "from": entry["valid_from"],
+                "per_million_tokens": {bucket: entry[bucket] for bucket in ("input", "cache_read", "output")},
+                "source": f"probe {entry['run']}: {entry['definition']}",
+                "run": entry["run"],
+            }
+        )
+
     @property
     def origin(self) -> str:
         return f"probe@{self.run}"

@@ -136,7 +136,11 @@ def _fit(requests: Sequence[Timed]) -> Split | None:
         )
         ratios[:, 1] = float(STATED[1])
     low, high = (tuple(float(value) for value in np.quantile(ratios, q, axis=0)) for q in (0.025, 0.975))
-    weights = (Decimal(1), cached.quantize(_UNIT, context=EXACT), Decimal(str(found[2] / found[0])).quantize(_UNIT, context=EXACT))
+    weights = (
+        Decimal(1),
+        cached.quantize(_UNIT, context=EXACT),
+        Decimal(str(found[2] / found[0])).quantize(_UNIT, context=EXACT),
+    )
     return Split("fit", weights, len(requests), r_squared, (low[0], low[1], low[2]), (high[0], high[1], high[2]), notes)
 
 
@@ -150,7 +154,9 @@ def _by_times(requests: Sequence[Timed]) -> Split | None:
         return None
     weight = Decimal(str(after)) / made_after / (Decimal(str(before)) / prompt)
     note = f"a cached token is taken for {STATED[1]} of an uncached one"
-    return Split("times", (Decimal(1), STATED[1], weight.quantize(_UNIT, context=EXACT)), len(requests), notes=(note,) if cached else ())
+    return Split(
+        "times", (Decimal(1), STATED[1], weight.quantize(_UNIT, context=EXACT)), len(requests), notes=(note,) if cached else ()
+    )
 
 
 def _non_negative(columns: _Floats, values: _Floats) -> _Floats:

@@ -297,6 +297,14 @@ class Client:
         """`schedules`, and `problems` of the configuration's part. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/probes/schedules"))
 
+    def enter_price(self, entry: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """A measured price of an own engine: PriceEntry → PriceInForce of /docs. Needs an operator's key. Raises Unreachable, Refused."""
+        return dict(self._json("POST", "/v1/probes/prices", json=dict(entry), params={"who": who}))
+
+    def measured_prices(self) -> list[dict[str, Any]]:
+        """All that were entered, in the order in which later ones replace earlier ones. Needs an operator's key. Raises Unreachable, Refused."""
+        return list(self._json("GET", "/v1/probes/prices")["prices"])
+
     def budgets(self, values: int = 20) -> dict[str, Any]:
         """`budgets` and how they stand, with the `values` that spent most of each; `problems`, `warnings`. Raises Unreachable, Refused."""
         return dict(self._json("GET", "/v1/budgets", params={"values": values}))

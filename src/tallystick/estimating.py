@@ -1,6 +1,7 @@
 """What a call would cost, before it is made: by the rules by which the ledger prices it afterwards."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -134,8 +135,16 @@ def rates(model: str, provider: str | None = None, at: datetime | None = None, s
 
     The first call of a process reads the price list, which takes half a second; the first of a model half a millisecond.
     """
+    return _present(_rows(model, provider or "", service_tier), at)
+
+
+def rates_in(book: "PriceBook", model: str, provider: str | None = None, at: datetime | None = None) -> Rates | None:
+    """As `rates`, by a price book that is at hand, at the base price."""
+    return _present(book.rows([Seen(provider or "", model, "", "")]), at)
+
+
+def _present(rows: "Sequence[PriceRow]", at: datetime | None) -> Rates | None:
     moment = datetime.now(UTC) if at is None else at if at.tzinfo else at.replace(tzinfo=UTC)
-    rows = _rows(model, provider or "", service_tier)
     row = next((row for row in reversed(rows) if row.valid_from <= moment), None)
     if row is None or not row.price_ids:
         return None

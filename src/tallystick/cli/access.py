@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,7 @@ from tallystick.client import Client, Result, result
 from tallystick.settings import DEFAULT_URL, Settings
 
 if TYPE_CHECKING:
+    from tallystick.attribution.prices_file import UserPrices
     from tallystick.server.corrections import Desk
     from tallystick.server.local import LocalLedger
 
@@ -82,6 +84,14 @@ class Ledger(Protocol):
         """ReconcileQuestion → ReconcileAnswer of server/reconcile_api.py, as JSON has them."""
         ...
 
+    def enter_price(self, entry: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        """PriceEntry → PriceInForce of server/measured_prices.py, as JSON has them."""
+        ...
+
+    def measured_prices(self) -> list[dict[str, Any]]:
+        """PriceEntered, in the order in which later ones replace earlier ones."""
+        ...
+
 
 @contextmanager
 def connect(settings: Settings) -> Iterator[Ledger]:
@@ -144,12 +154,10 @@ class _Local:
         return self._ledger.price(price_id)
 
     def what_if(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        from tallystick.attribution.prices_file import UserPrices, load_prices_file
         from tallystick.server.what_if_api import WhatIfQuestion
 
         with _told():
-            prices = load_prices_file(self._config) if self._config else UserPrices()
-            return self._ledger.what_if(WhatIfQuestion.model_validate(question), prices).model_dump(mode="json")
+            return self._ledger.what_if(WhatIfQuestion.model_validate(question), self._own()).model_dump(mode="json")
 
     def allocations(self) -> dict[str, Any]:
         with _told():
@@ -206,10 +214,24 @@ class _Local:
         with _told():
             return self._ledger.reconcile(question, who or "local")
 
+    def enter_price(self, entry: Mapping[str, Any], *, who: str = "") -> dict[str, Any]:
+        from tallystick.server.measured_prices import PriceEntry
+
+        with _told():
+            made = self._ledger.prices(self._own()).enter(PriceEntry.model_validate(entry), who or "local", datetime.now(UTC))
+            return made.model_dump(mode="json")
+
+    def measured_prices(self) -> list[dict[str, Any]]:
+        with _told():
+            return [one.model_dump(mode="json") for one in self._ledger.prices(self._own()).entered()]
+
     def _desk(self) -> "Desk":
+        return self._ledger.desk(self._own())
+
+    def _own(self) -> "UserPrices":
         from tallystick.attribution.prices_file import UserPrices, load_prices_file
 
-        return self._ledger.desk(load_prices_file(self._config) if self._config else UserPrices())
+        return load_prices_file(self._config) if self._config else UserPrices()
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from tallystick.attribution.prices import PriceBook
-from tallystick.attribution.prices_file import MeasuredPrice, TokenPrices, UserPrices
+from tallystick.attribution.prices_file import MeasuredPrice, UserPrices
 from tallystick.ingest.errors import StoreError, StoreUnavailable
 from tallystick.ingest.store import Store, error_name, read_sql
 from tallystick.ingest.work import insert_rows
 from tallystick.ingest.writer import Item, Prices, Written
+from tallystick.schema.models import Seen
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -62,6 +63,12 @@ class PriceEntered(PriceEntry):
     entered_by: str
 
 
+class PriceInForce(PriceEntered):
+    """What was entered. price_id: by which the model is priced now; the file's, if that prices it."""
+
+    price_id: str
+
+
 class PresentBook:
     """The file's prices over those of the ledger's database, which are read again when they are a minute old. For any thread.
 
@@ -97,7 +104,7 @@ class PresentBook:
             self._refresh()
             return list(self._entered)
 
-    def enter(self, entry: PriceEntry, author: str, now: datetime) -> PriceEntered:
+    def enter(self, entry: PriceEntry, author: str, now: datetime) -> PriceInForce:
         """Append; on return this process prices by it, others within a minute. Raises StoreUnavailable."""
         made = PriceEntered(**entry.model_dump(), entered_at=now, entered_by=author)
         with self._lock:
@@ -106,8 +113,10 @@ class PresentBook:
             except ClickHouseError as error:
                 raise StoreUnavailable(error_name(error)) from error
             self._read_at = None
-            self._refresh()
-        return made
+        rows = self.book().rows([Seen(entry.provider, entry.model, "", "")])
+        return PriceInForce(
+            **made.model_dump(), price_id=next((row.price_ids[0] for row in reversed(rows) if row.valid_from <= now), "")
+        )
 
     def _refresh(self) -> None:
         now = self._clock()
@@ -126,7 +135,7 @@ class PresentBook:
         entered = [_entered(row) for row in rows]
         if entered != self._entered:
             self._entered = entered
-            self._prices = self._file.with_measured(map(_stated, entered))
+            self._prices = self._file.with_measured(MeasuredPrice.entered(vars(one)) for one in entered)
             self._book = None
 
     def _connected(self) -> "Client":
@@ -158,17 +167,3 @@ def _entered(row: Sequence[Any]) -> PriceEntered:
     # Some engines hand times out without their zone.
     times = {name: found[name].replace(tzinfo=UTC) for name in ("valid_from", "entered_at")}
     return PriceEntered.model_construct(**found | times)
-
-
-def _stated(entry: PriceEntered) -> MeasuredPrice:
-    tokens = TokenPrices(input=entry.input, cache_read=entry.cache_read, output=entry.output)
-    return MeasuredPrice.model_validate(
-        {
-            "provider": entry.provider,
-            "model": entry.model,
-            "from": entry.valid_from,
-            "per_million_tokens": tokens.stated(),
-            "source": f"probe {entry.run}: {entry.definition}",
-            "run": entry.run,
-        }
-    )

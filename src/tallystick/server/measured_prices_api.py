@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from tallystick.server.auth import Door
-from tallystick.server.measured_prices import PresentBook, PriceEntered, PriceEntry
+from tallystick.server.measured_prices import PresentBook, PriceEntered, PriceEntry, PriceInForce
 from tallystick.server.operators import Who, author, operators_only
 
 
@@ -26,7 +26,7 @@ def router(book: PresentBook, door: Door) -> APIRouter:
         return EnteredPrices(prices=await anyio.to_thread.run_sync(book.entered))
 
     @routes.post("", summary="Enter a measured price, by which calls of its model are priced from then on")
-    async def enter(request: Request, entry: PriceEntry, who: Who = "") -> PriceEntered:
+    async def enter(request: Request, entry: PriceEntry, who: Who = "") -> PriceInForce:
         return await anyio.to_thread.run_sync(book.enter, entry, author(door, request, who), datetime.now(UTC))
 
     return routes
