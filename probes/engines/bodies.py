@@ -13,6 +13,7 @@ OPTIONAL: Final = {
     "stream_options": "so that it tells its tokens",
     "ignore_eos": "so that the answer is as long as asked for",
     "min_tokens": "so that the answer is as long as asked for",
+    "generation_config": "so that the answer is as long as asked for",
     "cache_prompt": "so that prefixes are cached",
     "seed": "so that answers are the same",
     "temperature": "so that answers are the same",
@@ -40,6 +41,8 @@ def body(facts: EngineFacts, prompt: Prompt, output_tokens: int, extra: Mapping[
         "stream_options": {"include_usage": True},
         "ignore_eos": True,
         "min_tokens": output_tokens,
+        # Made anew, it has no end-of-sequence token that could end it.
+        "generation_config": json.dumps({"max_new_tokens": output_tokens, "do_sample": False}),
         "cache_prompt": True,
         "seed": 0,
         "temperature": 0,

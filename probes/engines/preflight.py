@@ -24,7 +24,7 @@ _TEXT: Final = "Say something about the weather, and then say more about it."
 _IDS: Final = tuple(range(100, 116))
 """In every vocabulary; for engines that take ids and have no tokeniser to ask."""
 _LISTED: Final = 20
-_LENGTH: Final = {"ignore_eos", "min_tokens"}
+_LENGTH: Final = {"ignore_eos", "min_tokens", "generation_config"}
 
 
 class PreflightFailed(Exception):
@@ -48,7 +48,7 @@ async def preflight(
     """Ask the engine at `url` for its models, for one streamed answer, and for what it tells of itself. Raises PreflightFailed."""
     url = url.rstrip("/").removesuffix("/v1")
     served = await _served(session, url, timeouts, key)
-    model = chosen(served, entry.model, url)
+    model = chosen(served if profile(entry.engine).lists_models else None, entry.model, url)
     keeps = profile(entry.engine).keeps_connections
     facts = EngineFacts(entry.engine, url, model, "", COMPLETIONS, (), False, False, None, None, keeps_connections=keeps)
     facts, record = await _answered(session, facts, entry, timeouts, key)
@@ -114,7 +114,7 @@ def remarks(facts: EngineFacts, record: Record) -> Iterator[str]:
     elif usage and usage.prompt_tokens not in (None, record.input_tokens):
         yield f"of {record.input_tokens} prompt tokens sent it counts {usage.prompt_tokens}"
     if not _LENGTH & set(facts.fields):
-        yield "it takes neither ignore_eos nor min_tokens: answers may end before the tokens asked for"
+        yield "it takes no field against an early end: answers may end before the tokens asked for"
     elif usage and usage.completion_tokens not in (None, OUTPUT_TOKENS):
         yield f"asked for {OUTPUT_TOKENS} tokens and no fewer, it counts {usage.completion_tokens}"
 

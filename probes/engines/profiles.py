@@ -47,6 +47,7 @@ class Profile(_Part):
     labels: tuple[str, ...] = ()
     tokenise: Exchange | None = None
     detokenise: Exchange | None = None
+    lists_models: bool = True
     token_ids: bool
     fields: tuple[str, ...]
     done: bool = True

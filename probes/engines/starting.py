@@ -44,12 +44,16 @@ class StartFailed(Exception):
 
 
 class Started:
-    """A running engine: where, and its process. version: of its package, where that is in this interpreter; else ''."""
+    """A running engine: where, and its process.
 
-    def __init__(self, name: str, keeper: "subprocess.Popen[bytes]", pid: int, url: str, log: Path) -> None:
-        self.pid, self.url, self.log = pid, url, log
-        self.version = _version(_PACKAGES[name])
-        self._name, self._keeper = name, keeper
+    model: its name there, as far as it was chosen or given; None is the engine's own. version: of its package, where that is in this
+    interpreter; else ''.
+    """
+
+    def __init__(self, kind: str, keeper: "subprocess.Popen[bytes]", *, pid: int, url: str, model: str | None, log: Path) -> None:
+        self.pid, self.url, self.model, self.log = pid, url, model, log
+        self.version = _version(_PACKAGES[kind])
+        self._name, self._keeper = kind, keeper
 
     def died(self) -> str:
         """'' while it runs; else how it ended, and the last lines of its log."""
@@ -83,7 +87,9 @@ def started(
         )
     with TemporaryDirectory(prefix="tallystick-") as scratch:
         port = port or _free_port()
-        command = _command(entry, entry.start, models or Path(scratch), port)
+        loaded = _model(entry.engine, entry.start.model, models or Path(scratch))
+        name = _name(entry, entry.start, loaded)
+        command = _command(entry.engine, entry.start.options, loaded, name, port)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             keeper = subprocess.Popen(  # noqa: S603
@@ -97,7 +103,7 @@ def started(
         assert keeper.stdout is not None
         try:
             pid = keeper.stdout.readline()
-            engine = Started(entry.engine, keeper, int(pid or 0), f"http://127.0.0.1:{port}", log)
+            engine = Started(entry.engine, keeper, pid=int(pid or 0), url=f"http://127.0.0.1:{port}", model=name, log=log)
             _wait(engine, entry.engine, seconds, stop)
             yield engine
         finally:
@@ -137,15 +143,19 @@ def _wait(engine: Started, kind: str, seconds: float, stop: Callable[[], bool]) 
     raise StartFailed(f"{kind} did not answer within {seconds:g} seconds{last_lines(engine.log)}", "raise `timeouts.start`")
 
 
-def _command(entry: EngineEntry, start: Start, models: Path, port: int) -> tuple[str, ...]:
-    options = dict(start.options)
-    variable = f"TALLYSTICK_{entry.engine.upper()}_PYTHON"
-    python = str(options.pop("python", "") or os.environ.get(variable) or sys.executable)
-    _need(entry.engine, python)
-    model = _model(entry.engine, start.model, models)
-    name = entry.model or (start.model.replace(":", "-").lower() if _is_generated(start.model) else None)
+def _name(entry: EngineEntry, start: Start, loaded: str) -> str | None:
+    """What the model is to be called."""
+    if entry.engine == "transformers":
+        return loaded  # it takes no other name
+    return entry.model or (start.model.replace(":", "-").lower() if _is_generated(start.model) else None)
+
+
+def _command(kind: str, given: Mapping[str, object], model: str, name: str | None, port: int) -> tuple[str, ...]:
+    options = dict(given)
+    python = str(options.pop("python", "") or os.environ.get(f"TALLYSTICK_{kind.upper()}_PYTHON") or sys.executable)
+    _need(kind, python)
     here = ("--host", "127.0.0.1", "--port", str(port))
-    match entry.engine:
+    match kind:
         case "llamacpp":
             set_by = {"alias": name, **options} if name else options
             return (python, "-m", "tallystick.probes.engines.llamacpp_server", "--model", model, *here, *_llamacpp(set_by))

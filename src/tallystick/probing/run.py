@@ -132,12 +132,14 @@ class _Run:
         """How it ended, and why, '' where it ended well."""
         config = self._probe.config
         async with AsyncExitStack() as stack:
-            url, engine = self._entry.url, None
+            url, engine, entry = self._entry.url, None, self._entry
             if url is None:
                 engine = await stack.enter_async_context(self._started())
-                url = engine.url
+                url, entry = engine.url, entry.model_copy(update={"model": engine.model})
             session = await stack.enter_async_context(open_session())
-            facts = await preflight(session, self._entry, url, config.timeouts, self._key)
+            facts = await preflight(session, entry, url, config.timeouts, self._key)
+            if engine is not None:
+                facts = replace(facts, version=facts.version or engine.version)
             self._tell(facts)
             self._watcher.found(self.info)
             meter = PowerMeter().start()
