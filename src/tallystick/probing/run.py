@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -219,9 +220,14 @@ class _Run:
         if ended not in ("done", "limit"):
             return State.FAILED, f"{ended}; what was measured before is kept"
         if not any(one.valid for one in self._summaries):
-            reasons = dict.fromkeys(reason for one in self._summaries for reason in one.reasons)
-            return State.INVALID, f"no stage can be trusted: {'; '.join(reasons)}"
+            return State.INVALID, f"no stage can be trusted: {_doubts(self._summaries)}; `tallystick probe show` has the figures"
         return State.DONE, ""
+
+
+def _doubts(summaries: Sequence[StageSummary]) -> str:
+    """`the client lagged (6 stages), no request was measured (1 stage)`: reasons by how they begin."""
+    stages = Counter(reason.partition(":")[0] for one in summaries for reason in one.reasons)
+    return ", ".join(f"{reason} ({number} {'stage' if number == 1 else 'stages'})" for reason, number in stages.most_common())
 
 
 def _key(entry: EngineEntry, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -11,6 +11,7 @@ from tallystick.settings import Settings
 
 if TYPE_CHECKING:
     from tallystick.probes.loading import LoadedRun
+    from tallystick.probes.report.money import Money
 
 _ROWS = 20
 
@@ -31,12 +32,14 @@ def list_runs(*, probe: str | None, limit: int, form: Form, data: Path | None) -
     tallystick probe list --probe llamacpp --limit 0 --csv
     """
     from tallystick.probes.loading import FOLDER, load_run, runs_in
+    from tallystick.probes.report.money import priced
 
     folder = Settings.load(data=data).data
     unreadable: list[str] = []
     known = [info for info in runs_in(folder, unreadable) if probe in (None, info.probe)][::-1]
     shown = known[: limit or None]
-    emit(form, [_row(load_run(folder / FOLDER / info.id)) for info in shown], _FIELDS)
+    runs = [load_run(folder / FOLDER / info.id) for info in shown]
+    emit(form, [row(run, priced([run])) for run in runs], FIELDS)
     for problem in unreadable:
         click.echo(f"left out: {problem}", err=True)
     if not known:
@@ -51,7 +54,7 @@ def _milliseconds(value: float | None) -> str:
     return "–" if value is None else number(value)
 
 
-_FIELDS = [
+FIELDS = [
     Field("id", "run", text),
     Field("probe", "probe", text),
     Field("engine", "engine", text),
@@ -67,16 +70,16 @@ _FIELDS = [
 ]
 
 
-def _row(run: "LoadedRun") -> dict[str, Any]:
+def row(run: "LoadedRun", money: "Money") -> dict[str, Any]:
+    """A run as it is listed."""
     from tallystick.probes.report.facts import model, quantisation, when
     from tallystick.probes.report.limits import limit_of
-    from tallystick.probes.report.money import priced
     from tallystick.probes.report.wording import first_token
 
     info, limit = run.info, limit_of(run)
     number = limit.stage.number if limit.stage else None
     summary = next((one for one in run.summaries if one.number == number), None)
-    price = priced([run]).prices.get(info.id)
+    price = money.prices.get(info.id)
     return {
         "id": info.id,
         "probe": info.probe,
