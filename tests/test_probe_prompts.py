@@ -224,7 +224,7 @@ def test_a_closed_loop_has_no_times() -> None:
 
 
 def test_calls_come_as_they_came_or_at_another_rate() -> None:
-    calls = [Call(10**18 + at * at * 1_000_000, 20 + at, 0, 5) for at in range(12)]
+    calls = [Call(10**18 + at * at * 1_000_000, 20 + at, 0, 5) for at in range(33)]
     workload = Workload.model_validate({"ledger": {"where": {"feature": "chat"}}})
     load = Load(kind="trace", requests=9, warmup=2)
     as_it_was = asked(load, LoadPoint("trace"), workload, calls=calls).asks
@@ -233,7 +233,7 @@ def test_calls_come_as_they_came_or_at_another_rate() -> None:
     scaled = asked(load, LoadPoint("trace", rate=2), workload, calls=calls).asks
     assert scaled[-1].at_ns == pytest.approx(5_000_000_000, rel=1e-6)
     # For another kind of load the mix counts, not the times.
-    assert [ask.input_tokens for ask in asked(load, CLOSED, workload, calls=calls).asks][-1] == 30
+    assert [ask.input_tokens for ask in asked(load, CLOSED, workload, calls=calls).asks] == [20 + 3 * at for at in range(11)]
     with pytest.raises(ValueError, match="no call"):
         asked(load, CLOSED, workload, calls=[])
 
