@@ -31,9 +31,6 @@ from tallystick.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_READ_S: Final = 10
-"""Between two looks at the configuration file."""
-
 _LEASE: Final = timedelta(minutes=1)
 _RENEW_S: Final = 15.0
 
@@ -101,7 +98,7 @@ class ProbeSchedules:
     """`start` begins to run what is due, one at a time; `stop` ends what runs, with its engines.
 
     url: where its runs are pushed, None where nobody said. leases: in the alerts' database, so that of several replicas one runs what is due; None:
-    nothing is ever run here. holder: this replica's name. command: of a run, before its arguments.
+    nothing is ever run here. holder: this replica's name. command: of a run, before its arguments. look_s: between two looks at the file.
     """
 
     def __init__(
@@ -112,10 +109,11 @@ class ProbeSchedules:
         holder: str = "",
         *,
         command: tuple[str, ...] = (sys.executable, "-m", "tallystick.cli", "probe", "run"),
+        look_s: int = 10,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings, self._url, self._leases, self._holder = settings, url, leases, holder
-        self._command, self._clock = command, clock
+        self._command, self._look_s, self._clock = command, look_s, clock
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._known: Mapping[str, ProbeSchedule] = {}
@@ -136,7 +134,7 @@ class ProbeSchedules:
     def start(self) -> None:
         """What is due from now on is run; nothing is run just because the server starts."""
         self._read()
-        every = IntervalTrigger(seconds=_READ_S, timezone=UTC)
+        every = IntervalTrigger(seconds=self._look_s, timezone=UTC)
         self._scheduler.add_job(self._read, every, id=".read", executor="reading")
         self._scheduler.start()
 

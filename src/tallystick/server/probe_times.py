@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -26,7 +26,7 @@ class ProbeSchedule(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")
     config: Path
-    every: Annotated[Duration, Field(ge=timedelta(minutes=1))] | None = None
+    every: Duration | None = None
     cron: str | None = None
     timezone: Zone = "UTC"
     timeout: Duration = timedelta(hours=2)
@@ -69,7 +69,7 @@ class _Schedules(BaseModel):
 
 
 class _OnceAWallTime(CronTrigger):  # type: ignore[misc]
-    """A time that comes twice, where clocks are set back, is due once."""
+    """An hour that comes twice, where clocks are set back, is due once where it is named."""
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         found: datetime | None = super().get_next_fire_time(previous_fire_time, now)
@@ -112,4 +112,5 @@ def _cron(cron: str, zone: str) -> CronTrigger:
     *fields, days = cron.split()
     named = re.sub(r"(?<![/\d])[0-7](?!\d)", lambda day: _DAYS[int(day[0])], days)
     minute, hour, day, month = fields
-    return _OnceAWallTime(minute=minute, hour=hour, day=day, month=month, day_of_week=named, timezone=zone)
+    kind = CronTrigger if hour.startswith("*") else _OnceAWallTime
+    return kind(minute=minute, hour=hour, day=day, month=month, day_of_week=named, timezone=zone)
