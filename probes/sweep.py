@@ -109,7 +109,7 @@ def _next_rate(done: Sequence[Reached], load: Load, target: Target) -> float | N
     if found.rate is None:
         # Where one request at a time misses it, fewer of them will, too.
         lower = found.below / 2
-        return _to_the_knee(points) if any(not _within(one, target) for one in done if one.load.rate is None) else lower
+        return _to_the_knee(points) if _hopeless(done, target) else lower
     # An engine that is overloaded shows its capacity: beyond it there is nothing to look for.
     capacity = max((point.achieved_rate for point in points if point.valid and _overloaded(point)), default=found.below)
     above = min(found.below, capacity * _CAPACITY_SEEN) if capacity > found.rate else found.below
@@ -134,7 +134,7 @@ def _notes(
     done: Sequence[Reached], points: Sequence[Reached], missed: Sequence[Reached], best: Reached | None, target: Target
 ) -> Iterator[str]:
     by_chance = [point for point in points if missed and _rate(point) > _rate(missed[0]) and _met(point, target)]
-    if any(one.load.rate is None and not _within(one, target) for one in done):
+    if _hopeless(done, target):
         yield "Not even one request at a time is within the target."
     elif not best:
         yield "No rate that was tried is within the target." if points else "No rate was tried."
@@ -160,6 +160,11 @@ def _rate(point: Reached) -> float:
 
 def _within(point: Reached, target: Target) -> bool:
     return point.good_share >= target.share
+
+
+def _hopeless(done: Sequence[Reached], target: Target) -> bool:
+    """Whether even one request at a time misses the target."""
+    return any(one.load.rate is None and one.valid and not _within(one, target) for one in done)
 
 
 def _overloaded(point: Reached) -> bool:

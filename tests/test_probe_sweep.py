@@ -129,6 +129,13 @@ def test_an_engine_too_slow_for_one() -> None:
     assert knee(done) == 8
 
 
+def test_a_first_stage_that_cannot_be_trusted_settles_nothing() -> None:
+    alone = Reached(LoadPoint("closed", concurrency=1), 0.2, 8.0, 0, valid=False)
+    assert next_point([alone], load(), TARGET) == LoadPoint("poisson", rate=8)
+    assert next_point([alone, at(8, good=0.3)], load(), TARGET) == LoadPoint("poisson", rate=4)
+    assert highest_good([alone, at(8, good=0.3)], TARGET).note == "No rate that was tried is within the target."
+
+
 def test_a_client_that_cannot_keep_up_ends_the_rise() -> None:
     found = highest_good(swept(Engine(capacity=1000, alone=1, in_time=1000, client=20), load(8)), TARGET)
     assert found.rate is not None
