@@ -391,6 +391,9 @@ def test_metrics_as_engines_write_them(kind: str) -> None:
 def test_metrics_of_others_are_none() -> None:
     text = (GOLDEN / "vllm.txt").read_text(encoding="utf-8")
     assert read_metrics("llamacpp", text) == read_metrics("openai", text) == read_metrics("ollama", text) == {}
+    assert read_metrics("llamacpp", "llamacpp:requests_processing\nllamacpp:requests_deferred 4 1763500000\n") == {
+        "requests_waiting": 4
+    }
     assert read_metrics("llamacpp", "llamacpp:requests_processing NaN\nllamacpp:requests_deferred much\n") == {}
     # A sum whose one part is missing is unknown.
     assert read_metrics("llamacpp", "llamacpp:prompt_tokens_total 5\n") == {}

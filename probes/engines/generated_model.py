@@ -78,10 +78,10 @@ def generated_gguf(folder: Path, quantisation: Quantisation = "F32") -> Path:
 
 def generated_folder(folder: Path) -> Path:
     """The folder `generated` in the folder, in Hugging Face's form, for vLLM, SGLang and transformers. Needs safetensors, too. Raises OSError."""
-    from safetensors.numpy import save_file
-
     out = folder / "generated"
     if not (out / "model.safetensors").exists():
+        from safetensors.numpy import save_file
+
         out.mkdir(parents=True, exist_ok=True)
         _tokenizer().save(str(out / "tokenizer.json"))
         for name, content in _settings(LARGER).items():

@@ -15,7 +15,8 @@ import threading
 
 def _end(engine: "subprocess.Popen[bytes]", patience_s: float) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(engine.pid, signal.SIGTERM)
+        # Alone first: it ends its children in its own order, and cleans up after them.
+        engine.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             engine.wait(patience_s)
         # Whatever is left of its group, the engine itself among it.
