@@ -2,15 +2,16 @@
 
 | rule | threshold |
 | --- | --- |
-| sends came late | more than 1 % of them by over 5 ms, or over a tenth of the mean gap where that is more |
-| the event loop lagged | p99 over 10 ms, or over a tenth of the median TPOT where that is more |
+| sends came late | more than 5 % of them by over 5 ms, a tenth of the mean gap and a tenth of the median TTFT, whichever is most |
+| the event loop lagged | p99 over 10 ms, a tenth of the median TTFT and a tenth of the median TPOT, whichever is most |
 | the client's core was full | over 90 % of one |
 | requests failed | over 10 % of those that ended |
 | requests were cancelled | over 10 % |
 | the engine idled | it answered under 90 % of what was offered without a queue, and knew of under 80 % of what was under way |
 | the stage ended early | for another cause than its limit |
 
-Late sends make other arrivals than the schedule's, and TTFT from sent hides it. Events are stamped when the loop gets to them. Beside failures
+Late sends make other arrivals than the schedule's, and TTFT from sent hides it. Events are stamped when the loop gets to them. Both are held
+against what is measured: 20 ms are nothing in a second, and much in 50 ms. Beside failures
 the others have the engine for themselves. Those cancelled are the slow ones: percentiles are of what was fast enough (censored). An engine
 that idles isn't the limit: the client, the network or a proxy is.
 """
@@ -21,11 +22,11 @@ from typing import Final
 from tallystick.probes.rates import answered_rate
 from tallystick.probes.records import Outcome, Record, Stage
 
-LATE_SHARE: Final = 0.01
+LATE_SHARE: Final = 0.05
 LATE_MS: Final = 5.0
-LATE_GAP_SHARE: Final = 0.1
 LAG_MS: Final = 10.0
-LAG_TPOT_SHARE: Final = 0.1
+SMALL: Final = 0.1
+"""Of what is measured: so much of an error is borne."""
 CPU_SHARE: Final = 0.9
 FAILED_SHARE: Final = 0.1
 CANCELLED_SHARE: Final = 0.1
@@ -33,13 +34,18 @@ IDLE_SHARE: Final = 0.9
 KNOWN_SHARE: Final = 0.8
 
 
-def distrust(stage: Stage, records: Sequence[Record], *, tpot_ms: float | None, offered: float | None) -> tuple[str, ...]:
-    """Why not to trust a stage; empty: nothing speaks against it. records: its measured ones. tpot_ms: the median. offered: requests a second."""
+def distrust(
+    stage: Stage, records: Sequence[Record], *, ttft_ms: float | None, tpot_ms: float | None, offered: float | None
+) -> tuple[str, ...]:
+    """Why not to trust a stage; empty: nothing speaks against it. records: its measured ones.
+
+    ttft_ms, tpot_ms: medians, from sending. offered: requests a second.
+    """
     reasons = [
         *_ended(stage),
         *_failed(records),
-        *_late(records, offered),
-        *_lagged(stage, tpot_ms),
+        *_late(records, ttft_ms, offered),
+        *_lagged(stage, ttft_ms, tpot_ms),
         *_idle(stage, records, offered),
     ]
     return tuple(reasons)
@@ -70,11 +76,11 @@ def _failed(records: Sequence[Record]) -> list[str]:
     return reasons
 
 
-def _late(records: Sequence[Record], offered: float | None) -> list[str]:
+def _late(records: Sequence[Record], ttft_ms: float | None, offered: float | None) -> list[str]:
     lateness = [(record.sent_ns - record.scheduled_ns) / 1e6 for record in records if record.scheduled_ns is not None]
     if not lateness:
         return []
-    most = max(LATE_MS, LATE_GAP_SHARE * 1_000 / offered) if offered else LATE_MS
+    most = max(LATE_MS, SMALL * 1_000 / offered if offered else 0.0, SMALL * (ttft_ms or 0.0))
     late = sum(one > most for one in lateness)
     if late <= LATE_SHARE * len(lateness):
         return []
@@ -84,10 +90,10 @@ def _late(records: Sequence[Record], offered: float | None) -> list[str]:
     ]
 
 
-def _lagged(stage: Stage, tpot_ms: float | None) -> list[str]:
+def _lagged(stage: Stage, ttft_ms: float | None, tpot_ms: float | None) -> list[str]:
     health = stage.health
     reasons: list[str] = []
-    most = max(LAG_MS, LAG_TPOT_SHARE * tpot_ms) if tpot_ms is not None else LAG_MS
+    most = max(LAG_MS, SMALL * (ttft_ms or 0.0), SMALL * (tpot_ms or 0.0))
     if health.lag_p99_ms > most:
         reasons.append(
             f"the client lagged: 1 % of its event loop's turns came more than {health.lag_p99_ms:.3g} ms late, and times are that wrong"

@@ -28,7 +28,7 @@ from tallystick.probes.measures import (
 from tallystick.probes.percentiles import Figure, percentile, share
 from tallystick.probes.rates import Window, answered_rate, offered_rate, window
 from tallystick.probes.records import LoadPoint, Outcome, Record, Stage
-from tallystick.probes.saturation import distrust
+from tallystick.probes.saturation import LAG_MS, distrust
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def summarise(stage: Stage, target: Target | None) -> StageSummary:
         figures["good_share"] = share("good_share", goodput.good, goodput.judged)
     tokens = _tokens(answers)
     groups = _groups(answers)
-    tpot = figures["tpot_p50"].value
+    ttft, tpot = figures["ttft_p50"].value, figures["tpot_p50"].value
     return StageSummary(
         stage.number,
         stage.load,
@@ -156,7 +156,7 @@ def summarise(stage: Stage, target: Target | None) -> StageSummary:
         engine_figures(stage.samples, stage.started_ns),
         groups,
         _differences(groups),
-        distrust(stage, records, tpot_ms=tpot, offered=offered),
+        distrust(stage, records, ttft_ms=ttft, tpot_ms=tpot, offered=offered),
         tuple(_notes(stage, over, tokens, goodput)),
     )
 
@@ -216,6 +216,8 @@ def _notes(stage: Stage, over: Window | None, tokens: TokenCounts, goodput: Good
     cancelled = sum(record.outcome is Outcome.CANCELLED for record in records)
     if cancelled:
         yield f"{cancelled:,} of {len(records):,} requests were under way when it ended: they are in no latency"
+    if stage.health.lag_p99_ms > LAG_MS:
+        yield f"1 % of all events may be stamped {stage.health.lag_p99_ms:.3g} ms late or more, by the client: inter-chunk latencies hold that"
     if over is not None and not over.steady:
         yield f"rates are of the whole stage, {over.ramp_share:.0%} of it ramp: the engine can do at least this"
     if goodput is not None and goodput.unjudged:

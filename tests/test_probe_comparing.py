@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe_stages import HEALTHY, poisson, stage
 
@@ -78,6 +78,7 @@ def test_of_shares_it_is_newcombes() -> None:
 
 
 @given(st.lists(st.floats(1, 1e4), min_size=30, max_size=60), st.lists(st.floats(1, 1e4), min_size=30, max_size=60))
+@settings(max_examples=50, deadline=None)
 def test_what_is_shown_excludes_0_and_turns_around(a: list[float], b: list[float]) -> None:
     there, back = (difference(percentile("", "ms", one, 90), percentile("", "ms", two, 90)) for one, two in ((a, b), (b, a)))
     assert there is not None

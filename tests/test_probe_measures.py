@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe_stages import MS, answer, record
 
@@ -140,6 +140,7 @@ def test_goodput_judges_each_request(
 
 
 @given(st.floats(0, 5_000), st.floats(1, 5_000), st.floats(0.5, 200), st.integers(2, 60))
+@settings(max_examples=100, deadline=None)
 def test_the_parts_make_the_whole(at: float, ttft: float, gap: float, tokens: int) -> None:
     one = answer(at, ttft, gap, tokens)
     first, each, whole = ttft_ns(one), tpot_ns(one), e2e_ns(one)

@@ -159,20 +159,23 @@ def test_a_stage_that_is_all_ramp_says_so() -> None:
     assert any("100% of it ramp" in note for note in summary.notes)
     assert summary.value("requests_per_s") == pytest.approx(20 / 5.119, rel=0.01)
     assert figure(summary, "requests_per_s").low is None
+    tail = [*poisson(1, 60, rate=20), answer(3_000, 30_000, number=60)]
+    assert (over := window(tail)) is not None
+    assert not over.steady
 
 
 @given(st.integers(0, 10_000), st.integers(30, 120), st.floats(0.5, 50))
-@settings(max_examples=30)
-def test_rates_are_those_of_the_load_that_is_kept_up_with(seed: int, count: int, rate: float) -> None:
+@settings(max_examples=30, deadline=None)
+def test_rates_are_of_what_lies_in_the_window(seed: int, count: int, rate: float) -> None:
+    """Whole where it ended within it and began there, a part where it reaches over an end."""
     records = poisson(seed, count, rate)
-    summary = summarise(stage(records), None)
-    assert summary.offered_rate is not None
-    over = window(records)
+    summary, over = summarise(stage(records), None), window(records)
     assert over is not None
-    under_way = rate * 0.2
-    assert summary.value("requests_per_s") == pytest.approx(count / over.seconds, abs=(2 * under_way + 3) / over.seconds)
+    ended = sum(over.from_ns < one.ended_ns <= over.until_ns for one in records)
+    reach_over = sum(one.sent_ns < edge < one.ended_ns for one in records for edge in (over.from_ns, over.until_ns))
     output, requests = summary.value("output_tokens_per_s"), summary.value("requests_per_s")
     assert requests is not None
+    assert requests * over.seconds == pytest.approx(ended, abs=reach_over + 1e-6)
     assert output == pytest.approx(11 * requests)
 
 
@@ -208,12 +211,27 @@ def test_many_failures_or_cancellations_invalidate() -> None:
     assert summarise(stage([]), None).reasons == ("no request was measured",)
 
 
-def test_a_late_client_invalidates_by_the_gap_between_requests() -> None:
-    late = [replace(one, sent_ns=one.sent_ns + 10 * MS) if one.number % 20 == 0 else one for one in poisson(1, 200, rate=50)]
-    (reason,) = summarise(stage(late), None).reasons
-    assert reason == "the client was late: 10 of 200 requests were sent more than 5 ms after they were due, one by 10 ms"
-    slowly = [replace(one, sent_ns=one.sent_ns + 10 * MS) if one.number % 20 == 0 else one for one in poisson(1, 200, rate=4)]
-    assert summarise(stage(slowly), None).valid
+def test_a_late_client_invalidates_by_what_is_measured() -> None:
+    def late(share: int, rate: float, ttft_ms: float) -> StageSummary:
+        records = poisson(1, 200, rate=rate, median_ms=ttft_ms)
+        return summarise(
+            stage([replace(one, sent_ns=one.sent_ns + 10 * MS) if one.number % share == 0 else one for one in records]), None
+        )
+
+    (reason,) = late(10, 50, 30).reasons
+    assert reason == "the client was late: 20 of 200 requests were sent more than 5 ms after they were due, one by 10 ms"
+    assert late(25, 50, 30).valid
+    assert late(10, 4, 30).valid  # a tenth of the mean gap is 25 ms
+    assert late(10, 50, 300).valid  # a tenth of the TTFT is 30 ms
+
+
+def test_a_lagging_client_invalidates_by_what_is_measured() -> None:
+    lagging = replace(HEALTHY, lag_p99_ms=20)
+    assert not summarise(stage(poisson(1, median_ms=100), health=lagging), None).valid
+    summary = summarise(stage(poisson(1, median_ms=400), health=lagging), None)
+    assert summary.valid
+    (note,) = summary.notes
+    assert note.startswith("1 % of all events may be stamped 20 ms late or more")
 
 
 def test_an_engine_that_idles_while_requests_wait_before_it() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe_stages import MS, answer, poisson, record
 
@@ -118,6 +118,7 @@ def test_goodput_is_by_their_own_times(limits: dict[str, float], vllm: bool, gui
 
 
 @given(st.integers(0, 1_000))
+@settings(max_examples=30, deadline=None)
 def test_where_definitions_agree_so_do_figures(seed: int) -> None:
     """A stream of one token a chunk, no role, nothing after the last: all tools and we mean the same."""
     records = poisson(seed, 25)
