@@ -17,6 +17,10 @@ REPEATS: Final = 3
 """Runs before, at least, from which is known how runs vary."""
 
 
+MOST_TOLD: Final = 3
+"""Differences in a sentence; all of them are in the comparison."""
+
+
 class Judgement(StrEnum):
     """BETTER, WORSE: `now` is, in what is shown to differ. MIXED: in some it is, in some it isn't. SAME: nothing is shown to differ."""
 
@@ -51,7 +55,9 @@ def _verdict(comparison: Comparison, pair: Pair) -> Verdict:
     better = [one for one in pair.differences if one.shown and improved(one)]
     worse = [one for one in pair.differences if one.shown and not improved(one)]
     if better and worse:
-        words = f"{now} is better than {base} in one thing and worse in another at {pair.load}: {_listed([*better, *worse])}"
+        words = (
+            f"{now} is better than {base} in one thing and worse in another at {pair.load}: {_listed(better)}; {_listed(worse)}"
+        )
         return Verdict(pair.load, Judgement.MIXED, words)
     if better or worse:
         judgement, way = (Judgement.BETTER, "faster") if better else (Judgement.WORSE, "slower")
@@ -74,7 +80,8 @@ def told(one: Difference) -> str:
 
 
 def _listed(differences: Sequence[Difference]) -> str:
-    return ", ".join(told(one) for one in differences)
+    rest = len(differences) - MOST_TOLD
+    return ", ".join(told(one) for one in differences[:MOST_TOLD]) + (f", and {rest} more" if rest > 0 else "")
 
 
 def _interval(one: Difference) -> str:
