@@ -118,7 +118,7 @@ class Request:
                 await self._refused(response)
             elif response.status != 200:
                 also = ", a redirection, which isn't followed" if response.status >= 300 else ""
-                self._failure = Outcome.GARBAGE, f"answered with status {response.status}{also}"
+                self._answer.failure = Outcome.GARBAGE, f"answered with status {response.status}{also}"
             else:
                 await self._stream(response.content)
 
@@ -143,16 +143,17 @@ class Request:
 
     async def _refused(self, response: aiohttp.ClientResponse) -> None:
         after = response.headers.get("Retry-After", "")
-        self._failure = Outcome.REFUSED, f"status {response.status}" + (f", Retry-After: {after[:40]}" if after else "")
+        status = f"status {response.status}" + (f", Retry-After: {after[:40]}" if after else "")
+        self._answer.failure = Outcome.REFUSED, status  # whatever becomes of its body
         body = b""
         while len(body) < _MOST_REFUSAL and (piece := await response.content.readany()):
             body += piece
         try:
             words = complaint(json.loads(body))
         except (ValueError, RecursionError):
-            words = ""
+            return
         if words:
-            self._failure = Outcome.REFUSED, f"{self._failure[1]}: {words}"
+            self._answer.failure = Outcome.REFUSED, f"{status}: {words}"
 
     def _came(self, at_ns: int) -> None:
         first = self._last_ns is None
@@ -212,10 +213,10 @@ class Request:
 
     def _verdict(self) -> tuple[Outcome, str]:
         answer = self._answer
-        if self._failure and self._failure[0] is not Outcome.CUT_OFF:
-            return self._failure
         if answer.failure:
             return answer.failure
+        if self._failure and self._failure[0] is not Outcome.CUT_OFF:
+            return self._failure
         if (
             self._status == 200
             and not answer.chunks
