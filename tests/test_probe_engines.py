@@ -149,6 +149,7 @@ def test_its_tokeniser_goes_both_ways(engine: Started) -> None:
             ids = await own.encode(text)
             assert await own.count(text) == len(ids) > 0
             assert await own.decode(ids) == text
+        assert await own.count("<|user|>") > 1  # in a prompt of ours it is text
         none = EngineFacts("vllm", engine.url + "/nowhere", facts.model, "", CHAT, (), False, False, None, None)
         assert await tokeniser(session, none) is None
 
@@ -354,6 +355,8 @@ def test_bodies() -> None:
         "model": "m", "stream": True, "max_tokens": 9, "prompt": [1, 2], "stream_options": {"include_usage": True},
         "ignore_eos": True, "min_tokens": 7, "top_k": 5,
     }  # fmt: skip
+    without_ids = EngineFacts("tgi", "u", "m", "", COMPLETIONS, (), False, True, None, None)
+    assert json.loads(body(without_ids, Prompt((1, 2), "one two"), 7, {}))["prompt"] == "one two"
     facts = EngineFacts("openai", "u", "m", "", CHAT, ("max_completion_tokens",), True, True, None, None)
     assert json.loads(body(facts, Prompt((1, 2), "eins – zwei"), 7, {})) == {
         "model": "m", "stream": True, "max_completion_tokens": 7, "messages": [{"role": "user", "content": "eins – zwei"}],

@@ -35,7 +35,7 @@ def read_metrics(kind: str, text: str) -> dict[str, float]:
     if reader is None:
         return {}
     series: dict[str, list[float]] = {}
-    # By one regular expression: the library's parser takes 20 ms for what vLLM tells, in which the client's own loop would stand still.
+    # By one regular expression: the library's parser takes 10 ms for the 600 lines of vLLM, in which the client's loop would stand still.
     for name, written in reader.line.findall(text):
         try:
             value = float(written)

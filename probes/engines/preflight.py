@@ -121,7 +121,8 @@ def remarks(facts: EngineFacts, record: Record) -> Iterator[str]:
 
 async def _served(session: aiohttp.ClientSession, url: str, timeouts: Timeouts, key: str | None) -> list[str] | None:
     """Names of models; None where the engine doesn't list them. Raises PreflightFailed where nothing answers, or the key isn't taken."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    # transformers serve answers 500 where it has no cache to list, and closes the connection after that.
+    headers = {"Connection": "close"} | ({"Authorization": f"Bearer {key}"} if key else {})
     limits = aiohttp.ClientTimeout(total=timeouts.first_token, connect=timeouts.connect)
     try:
         async with session.get(f"{url}/v1/models", headers=headers, timeout=limits, allow_redirects=False) as response:
