@@ -23,8 +23,11 @@ from tallystick.server.probe_times import ProbeSchedule, read_schedules
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/probes.md").read_text(encoding="utf-8")
-MODELS: list[type[BaseModel]] = [one for one in vars(config).values() if isinstance(one, type) and issubclass(one, BaseModel)]
-FIELDS = sorted({(model.__name__, name) for model in [*MODELS, ProbeSchedule] for name in model.model_fields})
+MODELS: list[type[BaseModel]] = [
+    ProbeSchedule,
+    *(one for one in vars(config).values() if isinstance(one, type) and issubclass(one, BaseModel)),
+]
+FIELDS = sorted({(model.__name__, name) for model in MODELS for name in model.model_fields})
 COMMANDS = sorted(set(re.findall(r"tallystick probe [^`\n&]+", TEXT)))
 
 

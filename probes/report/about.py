@@ -34,9 +34,8 @@ def measured(runs: Sequence[LoadedRun]) -> list[Block]:
         blocks.append(Block("Differences in what was measured", table=beside))
     alike = shared(infos)
     title = "Configuration, engine and client" if len(runs) == 1 else "Alike in all of them"
-    blocks.append(
-        Block(title, table=Table("facts", ("fact", "value"), [[name, value] for name, value in alike.items()], wide=True))
-    )
+    table = Table(title, ("fact", "value"), [[name, value] for name, value in alike.items()], wide=True)
+    blocks.append(Block(table=table, folded=len(runs) > 1))
     return blocks
 
 

@@ -8,12 +8,13 @@ from tallystick.probes.report.plots import Plot
 
 @dataclass(frozen=True)
 class Table:
-    """The first column names its row. `wide` has text that is to be wrapped, not figures."""
+    """The first column names its row. names: how many columns are of names, figures follow. wide: text that is to be wrapped, no figures."""
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     wide: bool = False
+    names: int = 1
 
 
 @dataclass(frozen=True)

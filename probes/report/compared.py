@@ -65,7 +65,7 @@ def blocks(found: Sequence[Comparison]) -> list[Block]:
         names = sorted({each.name for pair in one.pairs for each in pair.differences})
         if rows:
             header = ("load", "figure", one.base, one.now, "difference, with 95 % interval", "%", "shown", "n")
-            table = Table(f"{one.now} - {one.base}", header, rows)
+            table = Table(f"{one.now} - {one.base}", header, rows, names=2)
         made.append(Block(f"{one.now} against {one.base}", texts, table=table, definitions=meanings(*names)))
     return made
 
@@ -74,10 +74,10 @@ def headlines(found: Comparison) -> list[tuple[Judgement, str]]:
     """A sentence a judgement: that of the highest load which has it, and at which others it is the same."""
     said = verdicts(found)
     sentences = []
-    for judgement in dict.fromkeys(one.judgement for one in reversed(said)):
+    for judgement in sorted(dict.fromkeys(one.judgement for one in reversed(said)), key=lambda one: one is Judgement.CANNOT):
         *others, last = [one for one in said if one.judgement is judgement]
         also = f"; likewise at {', '.join(one.load for one in others)}" if others else ""
-        sentences.append((judgement, f"{last.words[:1].upper()}{last.words[1:]}{also}."))
+        sentences.append((judgement, f"{last.words}{also}."))
     return sentences
 
 

@@ -41,7 +41,8 @@ def shared(infos: Sequence[RunInfo]) -> dict[str, str]:
 def model(info: RunInfo) -> str:
     """As the engine calls it, or as the configuration does where the engine was never reached."""
     known = facts(info)
-    return known.get("entry.variant.model") or known.get("engine.model") or known.get("entry.model", "")
+    names = ("entry.variant.model", "engine.model", "entry.model", "entry.start.model")
+    return next((known[name] for name in names if name in known), "")
 
 
 def quantisation(info: RunInfo) -> str:

@@ -31,9 +31,9 @@ def groups(runs: Sequence[Shown]) -> list[Block]:
                 differences.append([run.name, one.load.name, difference.name, bounds, said])
     blocks = []
     if rows:
-        table = Table("groups", ("run", "load", "group", "n", "cached", "TTFT p50, ms"), rows)
+        table = Table("groups", ("run", "load", "group", "n", "cached", "TTFT p50, ms"), rows, names=3)
         blocks.append(Block(table=table, definitions=DEFINITIONS))
     if differences:
         between = ("run", "load", "difference", "of the medians of TTFT, with 95 % interval", "shown")
-        blocks.append(Block(table=Table("differences", between, differences)))
+        blocks.append(Block(table=Table("differences", between, differences, names=3)))
     return blocks

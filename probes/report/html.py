@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tallystick.probes.loading import LoadedRun
+from tallystick.probes.records import LoadPoint, Stage
 from tallystick.probes.report import about, compared, load, requests
 from tallystick.probes.report.blocks import Block, Section
 from tallystick.probes.report.engine_figures import engine_figures
@@ -55,24 +56,24 @@ def _verdict(run: Shown, limit: Limit, paid: Money) -> Verdict:
     info = run.run.info
     said, tone = [], ""
     if info.state is not State.DONE:
-        said.append(f"{run.name} is {info.state}: {info.failure or 'its folder does not say why'}")
+        said.append(f"{run.name} is {info.state}: {info.failure or 'its folder does not say why'}.")
         tone = "bad"
     elif not any(one.valid for one in run.summaries):
-        said.append(f"{run.name}: none of its stages can be trusted")
+        said.append(f"{run.name}: none of its stages can be trusted.")
         tone = "bad"
     if (sentence := limit.sentence(run.name)) is not None:
         said.append(sentence)
     if (price := paid.prices.get(info.id)) is not None:
         said.append(f"{usd(price.all_tokens)} USD a million tokens at {price.capacity.at}, {price.utilisation:.0%} used.")
     if (found := paid.breakevens.get(info.id)) is not None:
-        said += [f"{one.verdict[:1].upper()}{one.verdict[1:]}." for one in found.against]
+        said += [f"{one.verdict}." for one in found.against]
         tone = tone or ("good" if all(one.winner == "own" for one in found.against) else "")
     return Verdict(" ".join(said) or f"{run.name}: measured without a latency target.", tone)
 
 
 def _sections(runs: Sequence[Shown], limits: Mapping[str, Limit], paid: Money) -> list[Section]:
     bare = [run.run for run in runs]
-    chosen = [(run.name, run.colour, stage) for run in runs if (stage := limits[run.name].stage) is not None]
+    chosen = _alike(runs) or [(run.name, run.colour, stage) for run in runs if (stage := limits[run.name].stage) is not None]
     paying = prices(runs, paid.prices, paid.lacking)
     for run in runs:
         if (found := paid.breakevens.get(run.run.info.id)) is not None:
@@ -113,6 +114,20 @@ def _sections(runs: Sequence[Shown], limits: Mapping[str, Limit], paid: Money) -
         ),
         Section("doubts", "What can't be trusted", about.doubts(runs), "Nothing speaks against these figures."),
     ]
+
+
+def _alike(runs: Sequence[Shown]) -> list[tuple[str, int, Stage]]:
+    """Of several runs, the stages at the highest load that they have in common; those that can be trusted go before."""
+    if len(runs) < 2:
+        return []
+    loads: list[list[LoadPoint]] = []
+    for trusted in (True, False):
+        valid = [{one.load for one in run.summaries if one.requests and (one.valid or not trusted)} for run in runs]
+        loads.append(sorted(set.intersection(*valid), key=lambda load: (load.rate or 0, load.concurrency or 0)))
+    found = next((common[-1] for common in loads if common), None)
+    if found is None:
+        return []
+    return [(run.name, run.colour, next(stage for stage in run.run.stages if stage.load == found)) for run in runs]
 
 
 def _some(block: Block | None) -> list[Block]:

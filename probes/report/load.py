@@ -40,7 +40,7 @@ def latency(runs: Sequence[Shown]) -> list[Block]:
         (_Drawn("End to end", end_to_end, "ms", both), target and target.e2e_ms),
     ):
         rules = [Rule("y", most, f"target {most:g} ms")] if most else []
-        alt = "Medians, and 95th percentiles fainter, with 95 % intervals as bands."
+        alt = "Medians, and 95th percentiles fainter, with 95 % intervals as bands; hollow marks can't be trusted."
         if plot := _plot(drawn, runs, rules, alt):
             stems = sorted({drawn.name(one) for run in runs for one in run.summaries})
             names = [stem + suffix for suffix in both for stem in stems]
@@ -60,7 +60,7 @@ def throughput(runs: Sequence[Shown], limits: Sequence[Rule] = ()) -> list[Block
         if drawn.factor != 1:
             shares = {run.run.target.share for run in runs if run.run.target is not None}
             rules += [Rule("y", 100 * share, f"asked {100 * share:g} %") for share in sorted(shares)]
-        if plot := _plot(drawn, runs, rules, "Each point is a stage, with its 95 % interval."):
+        if plot := _plot(drawn, runs, rules, "Each point is a stage, with its 95 % interval; hollow marks can't be trusted."):
             names = [*sorted({drawn.name(one) for run in runs for one in run.summaries}), beside]
             table = _table(f"{drawn.title}, with 95 % intervals", runs, names)
             blocks.append(Block(drawn.title, plot=plot, table=table, definitions=meanings(*names)))
@@ -110,7 +110,7 @@ def _point(run: str, one: StageSummary, name: str, factor: float) -> Point | Non
     low, high = (None if end is None else end * factor for end in (figure.low, figure.high))
     doubt = "" if one.valid else "; not to be trusted"
     label = f"{run}, {one.load.name}: {titled(name)} {written(figure)}, n {figure.n}{doubt}"
-    return Point(float(x), figure.value * factor, low, high, label)
+    return Point(float(x), figure.value * factor, low, high, label, one.valid)
 
 
 def _table(caption: str, runs: Sequence[Shown], names: Sequence[str]) -> Table:
@@ -125,4 +125,4 @@ def _table(caption: str, runs: Sequence[Shown], names: Sequence[str]) -> Table:
         for run in runs
         for one in run.summaries
     ]
-    return Table(caption, ("run", "load", "n", *map(titled, names), "trusted"), rows)
+    return Table(caption, ("run", "load", "n", *map(titled, names), "trusted"), rows, names=2)

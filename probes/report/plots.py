@@ -20,13 +20,14 @@ _CHARACTER: Final = 6.6
 
 
 class Point(NamedTuple):
-    """x, y and y's interval; `label` is what a pointer is told."""
+    """x, y and y's interval; `label` is what a pointer is told. sure: else its mark is hollow."""
 
     x: float
     y: float
     low: float | None = None
     high: float | None = None
     label: str = ""
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _series(series: Series, frame: _Frame) -> list[Markup]:
     for point, (x, y) in zip(series.points, places, strict=True) if series.marks or len(places) == 1 else ():
         shape = _MARKS[series.colour % len(_MARKS)].format(x=x, y=y, left=x - 4, right=x + 4, up=y - 4, down=y + 4)
         title = point.label or f"{series.name}: {number(point.y)} at {number(point.x)}"
-        look = f"mark f{series.colour}{_faint(series)}"
+        look = f"mark f{series.colour}{_faint(series)}{'' if point.sure else f' hollow s{series.colour}'}"
         drawn = Markup(shape)  # noqa: S704
         parts.append(Markup('<g class="{}">{}<title>{}</title></g>').format(look, drawn, title))
     return parts

@@ -17,7 +17,7 @@ _MOST: Final = 160
 _TIMELINE: Final = 50
 """Requests of it, a row each."""
 
-_PARTS: Final = (("waiting", 0), ("to the first token", 1), ("generating", 2), ("failed", 5))
+_PARTS: Final = (("waiting", 0), ("to the first token", 1), ("generating", 2), ("cancelled", 4), ("failed", 5))
 """Of a request, with their colours."""
 
 
@@ -42,7 +42,7 @@ def distribution(runs: Sequence[tuple[str, int, Stage]]) -> Block | None:
             "Share of requests whose first token came within a time; a curve further left is faster.",
             "ms to first token", "% of requests", series, log_x=True, top=100,
         ),
-        table=Table("requests that were answered, with the fastest and the slowest, ms", ("run", "load", "n", "least", "most"), rows),
+        table=Table("requests that were answered, with the fastest and the slowest, ms", ("run", "load", "n", "least", "most"), rows, names=2),
     )  # fmt: skip
 
 
@@ -61,9 +61,8 @@ def timeline(name: str, stage: Stage) -> Block | None:
         first = one.ended_ns if ttft is None else one.sent_ns + ttft
         last = first if not _good(one) else one.ended_ns
         moments = (_began(one), one.sent_ns, first, last)
-        for part, (begun, ended) in zip(
-            ("waiting", "to the first token" if _good(one) else "failed", "generating"), pairwise(moments), strict=True
-        ):
+        begun_by = "cancelled" if one.outcome is Outcome.CANCELLED else "to the first token" if _good(one) else "failed"
+        for part, (begun, ended) in zip(("waiting", begun_by, "generating"), pairwise(moments), strict=True):
             if ended > begun:
                 spans[part] += [Point((at - start) / 1e9, -index, label=_told(one)) for at in (begun, ended)]
     return Block(
