@@ -149,8 +149,8 @@ class Prefix(_Part):
 class Workload(_Part):
     """What is asked: synthetic prompts (input_tokens, output_tokens), a trace file, or a feature's own history."""
 
-    input_tokens: int | Spread | None = None
-    output_tokens: int | Spread | None = None
+    input_tokens: Tokens | Spread | None = None
+    output_tokens: Tokens | Spread | None = None
     trace: Path | None = None
     """A file as `tallystick replay` takes it, or `azure-conversation`, `azure-code`, `mooncake`: those that come with tallystick."""
     ledger: Feature | None = None
@@ -285,5 +285,6 @@ def load_config(path: Path) -> ProbeConfig:
 
 
 def _said(loc: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(str(part) for part in loc) or "the whole"
+    # Of what a field may be, pydantic names each by its own means: `constrained-int`, `function-after[…]`.
+    where = ".".join(str(part) for part in loc if isinstance(part, int) or part.isidentifier()) or "the whole"
     return f"{where}: {message.removeprefix('Value error, ')}"
