@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import socket
+import sys
 import time
 from typing import Final
 
@@ -19,17 +20,32 @@ from tallystick.probes.records import Ask, Outcome, Record
 from tallystick.probes.runs import EngineFacts
 from tallystick.probes.sse import EventStream
 
+if sys.platform != "win32":
+    import resource
+
 KEEP_ALIVE_S: Final = 4
 """An idle connection is dropped before the engine does it: uvicorn's 5 s are the shortest. One that it closed just then would be a failure."""
 AFTER_DONE_S: Final = 1
 """For the connection to come to its end after the stream has, so that the next request can use it."""
 _MOST_REFUSAL: Final = 65_536
+_DESCRIPTORS: Final = 65_536
 
 
 def open_session() -> aiohttp.ClientSession:
     """For any number of requests at once, to be closed by the caller. A name is looked up once; no proxy, cookie or ~/.netrc is heeded."""
+    _allow_connections()
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=None)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+
+def _allow_connections() -> None:
+    """Each takes a file descriptor, of which a process has 1,024 unless it asks for more."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def send(

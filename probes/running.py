@@ -47,22 +47,20 @@ async def run_stage(
 ) -> Stage:
     """Send all `asks`, and keep what came of them. origin_ns: time.perf_counter_ns() at the start of the run.
 
-    Asks that warm up and have no time of their own go before an open loop, one after the other; the stage starts when they have ended, and
-    `seconds` holds for them and for it. on_record: called with each record when its request has ended; an OSError of it ends the stage.
-    stop: ends it as `cancelled`. alive: '' as long as the engine lives, then what happened to it. The records are in the order of the asks.
+    Those that warm up are the first of the schedule, or of the queue: what is measured finds the engine under its load. on_record: called with
+    each record when its request has ended; an OSError of it ends the stage. stop: ends it as `cancelled`. alive: '' as long as the engine
+    lives, then what happened to it. The records are in the order of the asks.
     """
     sending = _Sending(session, facts, origin_ns=origin_ns, timeouts=timeouts, key=key, on_record=on_record)
-    before = [ask for ask in asks if _apart(ask)] if load.concurrency is None else []
     samples: list[Sample] = []
     with _uncollected():
         ticker = Ticker()
+        started_ns = sending.now()
         watching = asyncio.create_task(_watch(sending, stop, alive))
         sampling = asyncio.create_task(_sample_each_second(scrape, samples, origin_ns))
         try:
-            await sending.within(seconds, sending.closed(before, 1))
-            started_ns = sending.now()
             if load.concurrency is None:
-                await sending.within(seconds, sending.open([ask for ask in asks if not _apart(ask)], started_ns))
+                await sending.within(seconds, sending.open(asks, started_ns))
             else:
                 await sending.within(seconds, sending.closed(asks, load.concurrency))
             ended_ns = sending.now()
@@ -81,10 +79,6 @@ async def run_stage(
         health=health,
         ended=sending.ended or "done",
     )
-
-
-def _apart(ask: Ask) -> bool:
-    return ask.warmup and ask.at_ns is None
 
 
 class _Sending:
@@ -173,9 +167,7 @@ class _Sending:
         try:
             self._on_record(record)
         except OSError as error:
-            self.end(
-                "disk full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"records can't be written: {error.strerror}"
-            )
+            self.end("disk full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"records can't be kept: {error.strerror}")
         if record.outcome is Outcome.UNREACHABLE:
             self._unreached += 1
             if self._unreached == UNREACHED_IN_A_ROW:
