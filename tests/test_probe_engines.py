@@ -228,6 +228,8 @@ def test_what_is_added_to_requests_is_sent_and_wins() -> None:
 def test_an_engine_that_counts_otherwise_is_said_to() -> None:
     with OddEngine(stream(3)) as engine:
         assert any("asked for 16 tokens and no fewer, it counts 3" in note for note in found_out(engine.url).notes)
+    with OddEngine(stream(OUTPUT_TOKENS, done=False)) as engine:
+        assert "its streams end without [DONE]" in found_out(engine.url).notes
     with OddEngine(stream(OUTPUT_TOKENS, usage=False)) as engine:
         facts = found_out(engine.url)
         assert not facts.sees_usage
@@ -293,6 +295,7 @@ def test_without_its_metrics_an_engine_is_told_how_to_have_them() -> None:
     with OddEngine(stream(OUTPUT_TOKENS)) as engine:
         facts = found_out(engine.url, engine="sglang", api="chat")
         assert facts.metrics_url is None
+        assert facts.notes[0].startswith("what is known of SGLang was read in its documentation")
         assert facts.notes[-1] == "/metrics tells no figures of SGLang; it must be started with --enable-metrics"
         assert with_session(lambda session: scrape(session, facts)) is None
 

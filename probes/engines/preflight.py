@@ -14,7 +14,7 @@ from tallystick.probes.engines.bodies import CHAT, COMPLETIONS, OPTIONAL, Prompt
 from tallystick.probes.engines.profiles import Profile, profile
 from tallystick.probes.engines.tokens import TokeniserError, tokeniser
 from tallystick.probes.engines.told import told
-from tallystick.probes.records import Ask, Outcome, Record
+from tallystick.probes.records import Ask, Kind, Outcome, Record
 from tallystick.probes.runs import EngineFacts
 
 OUTPUT_TOKENS: Final = 16
@@ -107,6 +107,10 @@ def fewer(fields: tuple[str, ...], refusal: str) -> tuple[str, ...] | None:
 def remarks(facts: EngineFacts, record: Record) -> Iterator[str]:
     """What the answer to the real request shows of those to come."""
     usage = record.usage
+    if not profile(facts.kind).seen:
+        yield f"what is known of {profile(facts.kind).name} was read in its documentation, and not tried before on one that runs"
+    if all(event.kind is not Kind.DONE for event in record.events):
+        yield "its streams end without [DONE]"
     if usage is None:
         yield "it tells no usage: output tokens are what its tokeniser counts, or unknown"
     if not facts.token_ids:

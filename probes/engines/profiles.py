@@ -50,7 +50,6 @@ class Profile(_Part):
     lists_models: bool = True
     token_ids: bool
     fields: tuple[str, ...]
-    done: bool = True
     keeps_connections: bool = True
     sources: tuple[str, ...]
     seen: bool = True
