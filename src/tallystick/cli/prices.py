@@ -13,10 +13,12 @@ from tallystick.cli.failure import Failure
 from tallystick.cli.options import Form, connected, formatted, setting_option
 from tallystick.cli.output import Field, count, emit, text
 from tallystick.cli.when import moment_option
+from tallystick.client import Refused
 from tallystick.settings import Settings
 
 if TYPE_CHECKING:
     from tallystick.attribution.prices import PriceBook
+    from tallystick.attribution.prices_compile import Price
     from tallystick.attribution.prices_file import UserPrices
 
 _BUCKETS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
@@ -74,8 +76,13 @@ def show(*, price_id: str, config: Path | None, form: Form, settings: Settings) 
     tallystick prices show "genai-prices@0.2.3,openai,gpt-5,from=always" --data DIR
     """
     row = _book(config).find(price_id)
-    if row is None:
-        facts = _recorded(price_id, settings)
+    recorded = None if row else _recorded(price_id, settings)
+    row = row or (None if recorded else _measured(price_id, settings))
+    if recorded:
+        facts = recorded
+    elif row is None:
+        hint = "it may come from another ledger or another --config; a tenant's key is told of its own charges only"
+        raise Failure(f"neither the installed prices nor the ledger hold {price_id!r}", hint)
     else:
         rates = row.usd_per_million(price_id)
         facts = {"price_id": price_id, "model": row.price_key, "valid_from": row.valid_from}
@@ -147,17 +154,30 @@ def _stated(file: Path) -> "UserPrices":
         raise Failure(str(error)) from None
 
 
-def _recorded(price_id: str, settings: Settings) -> dict[str, Any]:
+def _recorded(price_id: str, settings: Settings) -> dict[str, Any] | None:
     try:
         with connect(settings) as ledger:
             found = ledger.price(price_id)
     except Failure as missing:
         raise Failure(f"the installed prices hold no {price_id!r}, and {missing.message}", missing.hint) from None
     if found is None:
-        hint = "it may come from another ledger or another --config; a tenant's key is told of its own charges only"
-        raise Failure(f"neither the installed prices nor the ledger hold {price_id!r}", hint)
+        return None
     facts: dict[str, Any] = {name: Decimal(value) if "usd" in name else value for name, value in found.items() if name != "book"}
     return facts | {"valid_from": datetime.fromisoformat(found["valid_from"])}
+
+
+def _measured(price_id: str, settings: Settings) -> "Price | None":
+    """Of the prices that were entered, one that nothing was charged by yet."""
+    from tallystick.attribution.prices import PriceBook
+    from tallystick.attribution.prices_file import MeasuredPrice, UserPrices
+
+    with connect(settings) as ledger:
+        try:
+            entered = ledger.measured_prices()
+        except Refused:
+            # They are the operators'.
+            return None
+    return PriceBook(UserPrices().with_measured(map(MeasuredPrice.entered, entered))).find(price_id)
 
 
 def _query(name: str) -> str:

@@ -13,9 +13,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import MeasuredPrice, UserPrices
+from tallystick.attribution.sql_files import insert_json
 from tallystick.ingest.errors import StoreError, StoreUnavailable
 from tallystick.ingest.store import Store, error_name, read_sql
-from tallystick.ingest.work import insert_rows
 from tallystick.ingest.writer import Item, Prices, Written
 from tallystick.schema.models import Seen
 
@@ -109,7 +109,7 @@ class PresentBook:
         made = PriceEntered(**entry.model_dump(), entered_at=now, entered_by=author)
         with self._lock:
             try:
-                insert_rows(self._connected(), "measured_prices", [[getattr(made, name) for name in _COLUMNS]], _COLUMNS)
+                insert_json(self._connected(), "measured_prices", [{name: _as_text(getattr(made, name)) for name in _COLUMNS}])
             except ClickHouseError as error:
                 raise StoreUnavailable(error_name(error)) from error
             self._read_at = None
@@ -160,6 +160,16 @@ class PricedWriter:
         """As Writer.write."""
         self._writer.price_by(self._book.book())
         return self._writer.write(items)
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+        case Decimal():
+            return f"{value:f}"
+        case _:
+            return str(value)
 
 
 def _entered(row: Sequence[Any]) -> PriceEntered:

@@ -1,0 +1,1 @@
+"""What traffic that doesn't exist yet would cost. Guide: docs/estimate.md."""
