@@ -8,7 +8,7 @@ machine that changes meanwhile does so to all of them. No prompt is sent twice, 
 
 import argparse
 import os
-import shutil
+import platform
 import subprocess
 import sys
 import tempfile
@@ -129,10 +129,10 @@ def medians(setting: Setting) -> None:
     ours: list[Stage] = []
     counted: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     with bench(setting) as at:
-        at_first = at.task(OURS)
-        probe(replace(at_first, requests=10))
+        with telling(f"{setting.entry.name}: warming up"):
+            probe(replace(at.task(OURS), requests=10))
         for number in range(setting.rounds):
-            turn = [*PEERS, OURS] if number % 2 == 0 else [OURS, *reversed(PEERS)]
+            turn = [*PEERS, OURS] if number % 2 == 0 else [OURS, *reversed(list(PEERS))]
             for tool in turn:
                 before = at.counters()
                 with telling(f"{setting.entry.name}, round {number + 1}: {tool}"):
@@ -220,7 +220,8 @@ def off_exponential(gaps: Sequence[float], rate: float) -> float:
     """Kolmogorov's and Smirnov's distance, of a rate that is known."""
     count = len(gaps)
     expected = [1 - exp(-rate * gap) for gap in sorted(gaps)]
-    return max(max((index + 1) / count - value, value - index / count) for index, value in enumerate(expected))
+    above = max((index + 1) / count - value for index, value in enumerate(expected))
+    return max(above, max(value - index / count for index, value in enumerate(expected)))
 
 
 def chance(distance: float, count: int) -> float:
@@ -254,8 +255,8 @@ def capacity() -> None:
                 print(f"{f'{VIEWS[tool].tool}, at most {slots}':50}{result.figures[first]:14.0f}{due:>16}")
         with telling("capacity: open loop"):
             opened = summarise(probe(at.task(OURS)), None)
-            ttft, due = (opened.value(name) or 0 for name in ("ttft_p50", "ttft_scheduled_p50"))
-            print(f"{f'{OURS}, open loop':50}{ttft:14.0f}{due:16.0f}")
+            ttft, waited = (opened.value(name) or 0 for name in ("ttft_p50", "ttft_scheduled_p50"))
+            print(f"{f'{OURS}, open loop':50}{ttft:14.0f}{waited:16.0f}")
 
 
 @contextmanager
@@ -287,7 +288,7 @@ def main() -> None:
         parser.error(f"no part {', '.join(unknown)}")
     os.environ |= {"TALLYSTICK_VLLM_PYTHON": str(environments.engine_python()), "VLLM_CPU_KVCACHE_SPACE": "1"}
     os.environ |= {"DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
-    print(f"{os.cpu_count()} cores, {shutil.os.uname().machine}; {', '.join(one.tool for one in VIEWS.values())}")
+    print(f"{os.cpu_count()} cores, {platform.machine()}; {', '.join(one.tool for one in VIEWS.values())}")
     begun = time.monotonic()
     for part in parts:
         PARTS[part]()

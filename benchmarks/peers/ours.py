@@ -32,7 +32,7 @@ def probe(task: Task, load: dict[str, Any] | None = None) -> Stage:
     }
     file, data = task.folder / "probe.yaml", task.folder / "data"
     file.write_text(json.dumps(config))
-    command = [Path(sys.executable).with_name("tallystick"), "probe", "run", file, "--data", data]
+    command: list[str | Path] = [Path(sys.executable).with_name("tallystick"), "probe", "run", file, "--data", data]
     with (task.folder / "ours.log").open("w+") as log:
         try:
             code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, timeout=LIMIT_S, check=False).returncode

@@ -124,7 +124,7 @@ def guidellm(task: Task, workers: int = 1) -> Result:
     _run(
         [str(environments.command("guidellm")), "run", "--backend", json.dumps(backend), "--profile", json.dumps(profile),
          "--constraint", f"kind=max_requests,count={task.requests}", "--tokenizer", f"kind=huggingface_auto,model={task.tokeniser}",
-         "--data", f"kind=json_file,path={task.folder / PROMPTS}", "--seed", f"kind=static,value={task.seed}",
+         "--data", json.dumps({"kind": "json_file", "path": str(task.folder / PROMPTS)}), "--seed", f"kind=static,value={task.seed}",
          "--data-column-mapper", json.dumps({"kind": "generative_column_mapper", "column_mappings": columns}),
          "--output", f"kind=json,path={task.folder / 'guidellm.json'}", "--disable-progress"],
         task.folder / "guidellm.log", HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", GUIDELLM__MAX_WORKER_PROCESSES=str(workers),
