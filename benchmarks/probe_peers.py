@@ -220,14 +220,15 @@ def off_exponential(gaps: Sequence[float], rate: float) -> float:
     """Kolmogorov's and Smirnov's distance, of a rate that is known."""
     count = len(gaps)
     expected = [1 - exp(-rate * gap) for gap in sorted(gaps)]
-    above = max((index + 1) / count - value for index, value in enumerate(expected))
-    return max(above, max(value - index / count for index, value in enumerate(expected)))
+    above = [(index + 1) / count - value for index, value in enumerate(expected)]
+    below = [value - index / count for index, value in enumerate(expected)]
+    return max(above + below)
 
 
 def chance(distance: float, count: int) -> float:
     """Of a distance at least that large if they are. Kolmogorov's distribution, with Stephens' correction (1970) for few."""
     scaled = (sqrt(count) + 0.12 + 0.11 / sqrt(count)) * distance
-    return min(1.0, max(0.0, 2 * sum((-1) ** (term - 1) * exp(-2 * (term * scaled) ** 2) for term in range(1, 101))))
+    return min(1.0, max(0.0, 2 * sum((-1.0) ** (term - 1) * exp(-2 * (term * scaled) ** 2) for term in range(1, 101))))
 
 
 def capacity() -> None:
