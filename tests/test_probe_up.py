@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -206,6 +207,13 @@ def test_what_cannot_be_started_is_said(tmp_path: Path) -> None:
     assert error.message == f"vllm can't be started: {sys.executable} has no package vllm"
     assert error.hint.startswith("pip install 'tallystick[vllm]', or name")
     assert failed(other("vllm", python="/no/python"), tmp_path).message == "/no/python can't be run: No such file or directory"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(StartFailed) as raised,
+        started(entry(), tmp_path / "log", 60, port=taken.getsockname()[1]),
+    ):
+        pass
+    assert "can't be used: Address already in use" in raised.value.message
     assert not (tmp_path / "log").exists()
     error = failed(other("llamacpp", "/no/model.gguf"), tmp_path)
     assert error.message.startswith("llamacpp ended with exit code 1; the last lines of its log:\n")

@@ -86,7 +86,7 @@ def started(
             "start it yourself, and give its `url` in place of `start`",
         )
     with TemporaryDirectory(prefix="tallystick-") as scratch:
-        port = port or _free_port()
+        port = _free_port(port)
         loaded = _model(entry.engine, entry.start.model, models or Path(scratch))
         name = _name(entry, entry.start, loaded)
         command = _command(entry.engine, entry.start.options, loaded, name, port)
@@ -233,7 +233,12 @@ def _version(package: str) -> str:
         return ""
 
 
-def _free_port() -> int:
+def _free_port(port: int) -> int:
+    """The same if it is free; 0: any that is. Another server there would answer in the engine's place."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StartFailed(f"port {port} can't be used: {error.strerror}", "name another, or 0 for any that is free") from None
         return int(probe.getsockname()[1])
