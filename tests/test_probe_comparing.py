@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe_stages import HEALTHY, poisson, stage
 
-from tallystick.probes.comparing import Side, compare, larger_is_better
+from tallystick.probes.comparing import Comparison, Pair, Side, compare, larger_is_better
 from tallystick.probes.config import Target
 from tallystick.probes.differences import Difference, allowed_for, difference
 from tallystick.probes.figures import DEFINITIONS
@@ -184,6 +184,25 @@ def test_stages_that_repeat_are_the_unit() -> None:
     assert not any(one.shown for one in pair.differences if one.name.startswith("ttft"))
     single = compare(run("a", (80,)), run("b", (100,)))
     assert any(one.shown for one in single.pairs[0].differences if one.name.startswith("ttft"))
+
+
+def test_stages_that_are_not_valid_are_left_out() -> None:
+    good, bad = (
+        summarise(stage(poisson(2, median_ms=m), health=replace(HEALTHY, cpu_share=c)), None) for m, c in ((80, 0.2), (20, 0.99))
+    )
+    verdict = only(side("a", poisson(1), target=None), Side("b", WORKLOAD, None, [good, bad]))
+    assert verdict.judgement is Judgement.SAME
+
+
+def test_more_tokens_a_second_are_better() -> None:
+    more = Difference.of("output_tokens_per_s", "tokens/s", 100, 130, down=10, up=10, n_base=99, n_now=99)
+    first, second = (
+        Comparison("a", "b", (Pair("closed 4", (one,)),)) for one in (more, replace(more, value=-30, low=-40, high=-20))
+    )
+    assert verdicts(first) == (
+        Verdict("closed 4", Judgement.BETTER, "b is faster than a at closed 4: output tokens/s 30 higher (20 to 40)"),
+    )
+    assert verdicts(second)[0].judgement is Judgement.WORSE
 
 
 def test_what_is_better_is_known_of_each_figure() -> None:

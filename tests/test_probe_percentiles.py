@@ -81,6 +81,13 @@ def test_intervals_of_gaps_vary_with_requests_not_with_gaps() -> None:
     assert np.median(widths) > 3
 
 
+def test_streams_that_are_alike_but_for_their_length_leave_no_doubt() -> None:
+    streams = [[float(gap) for gap in range(10)] * size for size in range(1, 30)]
+    figure = clustered_percentile("icl_p50", "ms", streams, 50)
+    assert figure.value == 4.5
+    assert figure.low == figure.high == 4.5
+
+
 def test_gaps_of_few_streams_carry_nothing() -> None:
     assert clustered_percentile("icl_p50", "ms", [[1.0] * 500] * 5, 50).value is None
     assert clustered_percentile("icl_p50", "ms", [[], []], 50).n == 0

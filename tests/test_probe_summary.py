@@ -13,7 +13,7 @@ from probe_stages import HEALTHY, MS, SECOND, answer, poisson, record, sample, s
 from tallystick.probes.config import Target
 from tallystick.probes.figures import DEFINITIONS, definition
 from tallystick.probes.percentiles import Figure
-from tallystick.probes.rates import window
+from tallystick.probes.rates import rate, shares, window
 from tallystick.probes.records import LoadPoint, Outcome, Record, Usage
 from tallystick.probes.summary import StageSummary, summarise
 
@@ -140,6 +140,19 @@ def test_rates_leave_out_both_ends() -> None:
     assert summary.value("output_tokens_per_s") == pytest.approx(8 * 81, rel=0.03)
     assert summary.value("requests_per_s") == pytest.approx(8, rel=0.03)
     assert summary.value("input_tokens_per_s") == pytest.approx(800, rel=0.03)
+
+
+def test_intervals_of_rates_cover_the_true_one() -> None:
+    covered = 0
+    for seed in range(80):
+        records = poisson(seed, 150, rate=10)
+        over = window(records)
+        assert over is not None
+        found = rate("requests_per_s", "requests/s", over, shares(records, over), [1] * len(records))
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 10 <= found.high
+    assert 0.87 <= covered / 80 <= 0.999
 
 
 def test_an_overloaded_engine_shows_its_own_rate_not_the_loads() -> None:
