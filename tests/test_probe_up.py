@@ -166,31 +166,43 @@ def test_it_ends_with_the_probe_however_that_ends(name: str, tmp_path: Path) -> 
     probe.wait(60)
 
 
-def kept(patience: float, command: str) -> "subprocess.Popen[str]":
-    keeper = [sys.executable, "-I", str(starting._KEPT), str(patience), "sh", "-c", command]
-    return subprocess.Popen(keeper, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+class Kept:
+    """`command` in the shell, kept: its keeper, its process id and that of the child which it names on standard error."""
+
+    def __init__(self, patience: float, command: str) -> None:
+        words = [sys.executable, "-I", str(starting._KEPT), str(patience), "sh", "-c", command]
+        pipe = subprocess.PIPE
+        self.keeper = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        assert self.keeper.stdin is not None
+        assert self.keeper.stdout is not None
+        assert self.keeper.stderr is not None
+        self.lifeline = self.keeper.stdin
+        self.engine, self.child = int(self.keeper.stdout.readline()), int(self.keeper.stderr.readline())
+
+    def __enter__(self) -> "Kept":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pid in (self.keeper.pid, self.engine, self.child):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.keeper.communicate()
 
 
 @pytest.mark.parametrize("trap", ["", "trap '' TERM; "])
 def test_children_end_too_and_those_that_refuse_are_killed(trap: str) -> None:
-    with kept(0.3, f"{trap}sleep 600 & echo $! >&2; wait; sleep 600") as keeper:
-        assert keeper.stdin is not None
-        assert keeper.stdout is not None
-        assert keeper.stderr is not None
-        engine, child = int(keeper.stdout.readline()), int(keeper.stderr.readline())
-        assert not gone(engine)
-        assert not gone(child)
-        keeper.send_signal(signal.SIGTERM)  # as a service manager may; the engine is told by the lifeline alone
-        keeper.stdin.close()
-        assert soon(lambda: gone(engine) and gone(child))
+    with Kept(0.3, f"{trap}sleep 600 & echo $! >&2; wait; sleep 600") as kept:
+        assert not gone(kept.engine)
+        assert not gone(kept.child)
+        kept.keeper.send_signal(signal.SIGTERM)  # as a service manager may; the engine is told by the lifeline alone
+        kept.lifeline.close()
+        assert soon(lambda: gone(kept.engine) and gone(kept.child))
 
 
 def test_children_of_an_engine_that_ended_by_itself_end() -> None:
-    with kept(5, "sleep 600 & echo $! >&2; exit 7") as keeper:
-        assert keeper.stderr is not None
-        child = int(keeper.stderr.readline())
-        assert keeper.wait(60) == 7
-        assert soon(lambda: gone(child))
+    with Kept(5, "sleep 600 & echo $! >&2; exit 7") as kept:
+        assert kept.keeper.wait(60) == 7
+        assert soon(lambda: gone(kept.child))
 
 
 def failed(described: EngineEntry, tmp_path: Path, seconds: float = 60) -> StartFailed:
