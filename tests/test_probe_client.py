@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -268,6 +269,19 @@ def test_what_is_sent() -> None:
     assert (headers["authorization"], headers["content-type"]) == ("Bearer sk-secret", "application/json")
     assert headers["accept-encoding"] == "identity", "compressed, events would wait for each other"
     assert {seen.connection for seen in engine.seen} == {0}, "a connection is used again"
+
+
+def test_a_connection_that_an_engine_closes_in_silence_is_not_used_again() -> None:
+    async def three() -> None:
+        async with open_session() as session:
+            for n in range(3):
+                facts = replace(engine.facts(), keeps_connections=False)
+                await send(session, facts, Ask(n, None, BODY, 7, 5), time.perf_counter_ns(), timeouts=Timeouts(), key=None)
+
+    with OddEngine() as engine:
+        asyncio.run(three())
+    assert [seen.connection for seen in engine.seen] == [0, 1, 2]
+    assert engine.seen[0].headers["connection"] == "close"
 
 
 def test_no_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

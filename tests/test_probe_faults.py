@@ -126,6 +126,12 @@ def test_not_ended_in_time() -> None:
     assert tokens(record) > 0
 
 
+def test_a_hang_between_tokens_is_not_held_to_the_limit_of_the_first() -> None:
+    record = ask(Answer([*WELL, Do.HANG]), Timeouts(first_token=60, between_tokens=0.3))
+    assert (record.outcome, record.error) == (Outcome.TIMED_OUT, "no further token within 0.3 s")
+    assert record.ended_ns - record.sent_ns < 30_000_000_000
+
+
 def test_tokens_that_come_slowly_but_in_time() -> None:
     """Each moves the limit between tokens, and none is held to the one of the first."""
     record = ask(stream(tokens=4, gap=0.5), Timeouts(first_token=1.2, between_tokens=1.2))
