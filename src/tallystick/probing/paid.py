@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from tallystick.estimate.models import book_of
 from tallystick.probes.breakeven import breakeven
 from tallystick.probes.config import BreakEven
 from tallystick.probes.loading import LoadedRun
 from tallystick.probes.report.money import Money, priced
 from tallystick.probes.traffic_mix import Mix
-from tallystick.probing.api_prices import api_models, book_of
+from tallystick.probing.api_prices import api_models
 
 
 def paid(runs: Sequence[LoadedRun], asked: BreakEven | None, mix: Mix | None, prices: Path | None, now: datetime) -> Money:

@@ -74,8 +74,9 @@ def breakeven(
     runs = found_runs(settings.data, engines)
     prices = {run.info.id: Terms(usd_per_hour, ratio).price(run) for run in runs}
 
+    from tallystick.estimate.models import book_of
     from tallystick.probes.breakeven import breakeven as reckon
-    from tallystick.probing.api_prices import api_models, book_of
+    from tallystick.probing.api_prices import api_models
 
     mix = _mix(trace, given, since, until, settings)
     book = book_of(settings.config)
