@@ -137,8 +137,6 @@ class Request:
                 self._answer.failure = Outcome.GARBAGE, f"answered with status {response.status}{also}"
             else:
                 await self._stream(response.content)
-            if not self._keeps_connections:
-                response.close()
 
     async def _stream(self, content: aiohttp.StreamReader) -> None:
         stream, answer = EventStream(), self._answer

@@ -13,7 +13,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -235,7 +235,12 @@ class OddEngine:
         self.seen.append(seen)
         async with self._turn:
             refusal = unprocessable(body, self._fields) if self._fields is not None else None
-            return await self._answer(refusal or self._scripted(seen), writer)
+            answer = refusal or self._scripted(seen)
+            if headers.get("connection") == "close":
+                answer = replace(answer, headers={**answer.headers, "Connection": "close"})
+                await self._answer(answer, writer)
+                return False
+            return await self._answer(answer, writer)
 
     def _scripted(self, seen: Seen) -> Answer:
         if isinstance(self.script, Answer):
