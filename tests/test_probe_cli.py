@@ -107,6 +107,7 @@ def test_compare_a_probe_lays_its_engines_side_by_side(data: Path, tmp_path: Pat
     assert "Q8_0 is faster than F32 at poisson 4/s" in result.stdout
     assert "entry.variant.quantisation" in result.stdout
     assert "TTFT from schedule p50" in result.stdout
+    assert "Q8_0 carries 4 requests a second within the target" in result.stdout
     assert "Q8_0 is faster than F32" in (tmp_path / "report.html").read_text()
 
 

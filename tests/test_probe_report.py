@@ -70,6 +70,7 @@ def paid(runs: list[LoadedRun]) -> Money:
 def file(runs: list[LoadedRun], paid: Money, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, runs, now_ns=STARTED, money=paid)
+    assert list(path.parent.iterdir()) == [path]
     return path
 
 
@@ -226,6 +227,8 @@ def test_only_what_differs_is_told_to_differ(runs: list[LoadedRun]) -> None:
     alike = shared(infos)
     assert alike["engine.version"] == "b6000"
     assert not set(alike) & set(unlike)
+    told = {*alike, *unlike}
+    assert not any(name.startswith(("asked.engines", "engine.url")) for name in told)
 
 
 def test_the_stage_that_is_looked_into_is_the_highest_within_the_target(runs: list[LoadedRun]) -> None:

@@ -56,6 +56,7 @@ def compare(
     tallystick probe compare llamacpp/Q4_0 --fail-on-regression 10
     """
     from tallystick.probes.report import compared
+    from tallystick.probes.report.limits import limit_of
     from tallystick.probes.report.shown import shown
 
     folder = Settings.load(data=data).data
@@ -70,6 +71,9 @@ def compare(
         _side_by_side(beside)
         for comparison in comparisons:
             click.echo("\n".join(words for _, words in compared.headlines(comparison)))
+        for one in beside:
+            if (carried := limit_of(one.run).sentence(one.name)) is not None:
+                click.echo(carried)
     regressed = _held(found, folder, _ALLOWED if allowed is None else allowed, form, rows) if back else False
     if form != "table":
         emit(form, rows, [Field(name, name, text) for name in compared.COLUMNS])
@@ -98,7 +102,7 @@ def _side_by_side(runs: "Sequence[Shown]") -> None:
     rows: list[dict[str, Any]] = []
     for load in loads:
         there = {name: of_run[load] for name, of_run in stages.items() if load in of_run}
-        for figure in OPEN if load.rate is not None else CLOSED:
+        for figure in OPEN if load.concurrency is None else CLOSED:
             cells = {name: written(stage.figures.get(figure)) + ("" if stage.valid else " !") for name, stage in there.items()}
             rows.append({"load": load.name, "figure": titled(figure), **dict.fromkeys(stages, ""), **cells})
     if rows:
