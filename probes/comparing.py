@@ -62,6 +62,12 @@ def larger_is_better(name: str) -> bool:
     return name.endswith(("_per_s", "_share"))
 
 
+def compared_figures(stage: StageSummary) -> tuple[str, ...]:
+    """Names of those by which a stage can be held against another of its load: no latencies where it is censored."""
+    names = CLOSED if stage.load.concurrency is not None else OPEN
+    return tuple(name for name in names if larger_is_better(name)) if stage.censored else names
+
+
 def compare(base: Side, now: Side) -> Comparison:
     """Pure. Stages are paired by their load's name; invalid ones are left out, and said to be."""
     if base.workload != now.workload:
@@ -89,15 +95,14 @@ def _pair(load: str, base: Side, now: Side) -> Pair:
             return Pair(load, (), f"{side.name} isn't valid there: {stages[-1].reasons[0]}")
     before, after = ([stage for stage in stages if stage.valid] for stages in sides)
     repeated = min(len(before), len(after)) >= REPEATS
-    names = [
-        name
-        for name in (OPEN if before[-1].load.rate is not None else CLOSED)
-        if name != "good_share" or base.target == now.target
-    ]
+    last = before[-1], after[-1]
+    names = [name for name in compared_figures(last[0]) if name in compared_figures(last[1])]
+    if base.target != now.target:
+        names.remove("good_share")
     found = [difference(_figure(before, name, repeated), _figure(after, name, repeated)) for name in names]
     differences = tuple(one for one in found if one is not None)
-    if not any(one.unit == "ms" for one in differences):
-        few = min(before[-1].requests, after[-1].requests)
+    if not any(one.unit == "ms" for one in differences) and not any(one.censored for one in last):
+        few = min(one.requests for one in last)
         return Pair(load, (), f"too few requests ({few:,}) for an interval of any time")
     return Pair(load, differences)
 

@@ -55,7 +55,7 @@ DEFINITIONS: Final[Mapping[str, str]] = {
     "input_tokens_per_s": "Prompt tokens of these answers a second, cached ones among them.",
     "cached_tokens_per_s": "Those of them that came from the prefix cache, as the engine told.",
     "output_tokens_per_s": "Generated tokens of these answers a second.",
-    "good_share": "Share of requests that ended well and within the target; failures aren't good, cancelled ones count as neither.",
+    "good_share": "Share of requests that ended well and within the target; failures aren't good, cancelled ones only count if they had missed it.",
 }
 """Of each figure, a latency's without its `_mean`, `_p50`, `_p90`, `_p95`, `_p99`."""
 

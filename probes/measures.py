@@ -118,27 +118,29 @@ class Judged(NamedTuple):
 
 
 def judge(record: Record, target: Target) -> Judged | None:
-    """Goodput's decision. Times run from when a request was due, where it was: what it waited counts. None: cancelled, so neither.
+    """Goodput's decision. Times run from when a request was due, where it was: what it waited counts.
 
-    A request of fewer than two tokens has no time per token, and misses none.
+    None: it was cancelled before anything could be said; one that had missed the target already has. A request of fewer than two tokens has no
+    time per token, and misses none.
     """
-    if record.outcome is Outcome.CANCELLED:
-        return None
-    if record.outcome is not Outcome.OK:
+    cancelled = record.outcome is Outcome.CANCELLED
+    if record.outcome is not Outcome.OK and not cancelled:
         return Judged(False, ("failed",))
     origin: Origin = "sent" if record.scheduled_ns is None else "scheduled"
-    missed = [
-        name
-        for name, took, most in (
-            ("ttft", ttft_ns(record, origin), target.ttft_ms),
-            ("tpot", tpot_ns(record), target.tpot_ms),
-            ("e2e", e2e_ns(record, origin), target.e2e_ms),
-        )
-        if most is not None and took is not None and took > most * NS_PER_MS
-    ]
-    if not missed and target.tpot_ms is not None and output_tokens(record) is None and len(generated(record)) > 1:
-        return Judged(None, ())
-    return Judged(not missed, tuple(missed))
+    whole = e2e_ns(record, origin)
+    first = ttft_ns(record, origin)
+    times = (
+        ("ttft", whole if first is None and cancelled else first, target.ttft_ms),
+        ("tpot", tpot_ns(record), target.tpot_ms),
+        ("e2e", whole, target.e2e_ms),
+    )
+    missed = tuple(name for name, took, most in times if most is not None and took is not None and took > most * NS_PER_MS)
+    if missed:
+        return Judged(False, missed)
+    if cancelled:
+        return None
+    unknown = target.tpot_ms is not None and output_tokens(record) is None and len(generated(record)) > 1
+    return Judged(None if unknown else True, ())
 
 
 def _until(record: Record, origin: Origin, at_ns: int | None) -> int | None:

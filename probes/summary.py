@@ -30,10 +30,16 @@ from tallystick.probes.rates import Window, answered_rate, offered_rate, window
 from tallystick.probes.records import LoadPoint, Outcome, Record, Stage
 from tallystick.probes.saturation import LAG_MS, distrust
 
+CENSORED_SHARE: Final = 0.05
+"""Of measured requests, beyond which those cancelled could have moved a p95."""
+
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """judged: all but cancelled ones, and `unjudged`, whose token counts a TPOT target needs and nobody told. missed: by what, of those not good."""
+    """judged: all but those cancelled before they had missed it, and `unjudged`, whose tokens a TPOT target needs and nobody told.
+
+    missed: by what, of those not good.
+    """
 
     good: int
     judged: int
@@ -99,6 +105,11 @@ class StageSummary:
     def valid(self) -> bool:
         """Nothing speaks against its figures."""
         return not self.reasons
+
+    @property
+    def censored(self) -> bool:
+        """So many were under way when it ended that latencies are of the fast ones; rates and goodput hold."""
+        return self.outcomes.get(Outcome.CANCELLED, 0) > CENSORED_SHARE * self.requests
 
     @property
     def requests(self) -> int:
@@ -215,7 +226,8 @@ def _notes(stage: Stage, over: Window | None, tokens: TokenCounts, goodput: Good
         yield f"{tokens.miscounted:,} of {answers:,} answers told a usage that the model's tokeniser doesn't find in their text"
     cancelled = sum(record.outcome is Outcome.CANCELLED for record in records)
     if cancelled:
-        yield f"{cancelled:,} of {len(records):,} requests were under way when it ended: they are in no latency"
+        slow = ", and it looks better than it is" if cancelled > CENSORED_SHARE * len(records) else ""
+        yield f"{cancelled:,} of {len(records):,} requests were under way when it ended: they are in no latency{slow}"
     if stage.health.lag_p99_ms > LAG_MS:
         yield f"1 % of all events may be stamped {stage.health.lag_p99_ms:.3g} ms late or more, by the client: inter-chunk latencies hold that"
     if over is not None and not over.steady:

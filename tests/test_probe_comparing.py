@@ -15,7 +15,7 @@ from tallystick.probes.config import Target
 from tallystick.probes.differences import Difference, allowed_for, difference
 from tallystick.probes.figures import DEFINITIONS
 from tallystick.probes.percentiles import Figure, mean, percentile, share
-from tallystick.probes.records import LoadPoint, Record
+from tallystick.probes.records import LoadPoint, Outcome, Record
 from tallystick.probes.summary import summarise
 from tallystick.probes.verdicts import Judgement, Verdict, regression, regressions, verdicts
 
@@ -164,6 +164,12 @@ def test_what_cannot_be_compared_says_why(other: Side, words: str) -> None:
     verdict = only(side("a", poisson(1)), other)
     assert verdict.judgement is Judgement.CANNOT
     assert verdict.words == words
+
+
+def test_latencies_of_the_fast_ones_alone_are_not_compared() -> None:
+    half = [replace(one, outcome=Outcome.CANCELLED) if one.number % 4 == 0 else one for one in poisson(2, median_ms=40)]
+    (pair,) = compare(side("a", poisson(1)), side("b", half)).pairs
+    assert [one.name for one in pair.differences] == ["good_share", "output_tokens_per_s"]
 
 
 def test_goodput_of_other_targets_is_not_compared() -> None:

@@ -129,6 +129,10 @@ def test_a_usage_that_counts_wrongly_is_seen(told: int, counted: int, wrong: boo
         ({"outcome": Outcome.TIMED_OUT}, {"ttft_ms": 1_000}, (False, ("failed",))),
         ({"outcome": Outcome.REFUSED}, {"ttft_ms": 1_000}, (False, ("failed",))),
         ({"outcome": Outcome.CANCELLED}, {"ttft_ms": 1_000}, None),
+        ({"outcome": Outcome.CANCELLED}, {"ttft_ms": 49}, (False, ("ttft",))),
+        ({"outcome": Outcome.CANCELLED, "events": ()}, {"ttft_ms": 94}, (False, ("ttft",))),
+        ({"outcome": Outcome.CANCELLED, "events": ()}, {"ttft_ms": 95}, None),
+        ({"outcome": Outcome.CANCELLED}, {"ttft_ms": 51, "e2e_ms": 90}, (False, ("e2e",))),
     ],
 )
 def test_goodput_judges_each_request(

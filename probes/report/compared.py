@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from tallystick.probes.comparing import CLOSED, OPEN, Comparison, Side, compare
+from tallystick.probes.comparing import Comparison, Side, compare, compared_figures
 from tallystick.probes.differences import Difference
 from tallystick.probes.loading import LoadedRun
 from tallystick.probes.report.blocks import Block, Table
@@ -47,10 +47,12 @@ def held_against(run: LoadedRun, before: Sequence[LoadedRun], worse_by_percent: 
     for one in run.summaries:
         earlier = [(old.info.id, stage) for old in before for stage in old.summaries if stage.valid and stage.load == one.load]
         if one.valid and earlier:
-            names = CLOSED if one.load.rate is None else OPEN
-            figures = [stage.figures for _, stage in earlier]
+            figures = [
+                {name: stage.figures[name] for name in compared_figures(stage) if name in stage.figures} for _, stage in earlier
+            ]
             found += [
-                Held(earlier[-1][0], one.load.name, each) for each in regressions(figures, one.figures, worse_by_percent, names)
+                Held(earlier[-1][0], one.load.name, each)
+                for each in regressions(figures, one.figures, worse_by_percent, compared_figures(one))
             ]
     return found
 
