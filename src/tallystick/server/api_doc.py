@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 
 from tallystick.ingest.keys import Role
+from tallystick.server.probe_store import PushedRun
 
 _DESCRIPTION: Final = """\
 Observability and FinOps for language-model calls.
@@ -22,6 +23,7 @@ _TAGS: Final = [
     {"name": "corrections", "description": "Entries that set right what stands in the ledger. For operators."},
     {"name": "budgets", "description": "How much may be spent. For operators."},
     {"name": "alerts", "description": "What was said of budgets, to whom. For operators."},
+    {"name": "probes", "description": "Engines that were measured, and what their tokens cost. For operators."},
     {"name": "operation", "description": "How the server fares."},
 ]
 
@@ -75,6 +77,9 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    # A body that is read by hand, as it may be compressed, isn't among them.
+    pushed = PushedRun.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= pushed.pop("$defs") | {PushedRun.__name__: pushed}
     schemas[ErrorDetail.__name__] = ErrorDetail.model_json_schema()
     schemas[ErrorAnswer.__name__] = {
         **ErrorAnswer.model_json_schema(),

@@ -344,7 +344,7 @@ def _last(ended: Ended, schedule: ProbeSchedule) -> Last:
         runs = tuple(str(row["id"]) for row in json.loads(ended.out))
     except (ValueError, TypeError, KeyError):
         runs = ()
-    said = " ".join(ended.errors.split())[-500:]
+    said = " ".join(ended.errors.strip().splitlines()[-3:])[-500:]
     match ended:
         case Ended(code=0):
             return Last(now, now, "done", "", runs)
