@@ -38,7 +38,8 @@ def list_runs(*, probe: str | None, limit: int, form: Form, data: Path | None) -
     unreadable: list[str] = []
     known = [info for info in runs_in(folder, unreadable) if probe in (None, info.probe)][::-1]
     shown = known[: limit or None]
-    runs = [load_run(folder / FOLDER / info.id) for info in shown]
+    # One at a time: a run's requests are large, and aren't kept once its row is made.
+    runs = (load_run(folder / FOLDER / info.id) for info in shown)
     emit(form, [row(run, priced([run])) for run in runs], FIELDS)
     for problem in unreadable:
         click.echo(f"left out: {problem}", err=True)
