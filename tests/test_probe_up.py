@@ -186,7 +186,10 @@ class Kept:
         for pid in (self.keeper.pid, self.engine, self.child):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.keeper.communicate()
+        for stream in (self.keeper.stdin, self.keeper.stdout, self.keeper.stderr):
+            assert stream is not None
+            stream.close()
+        self.keeper.wait()
 
 
 @pytest.mark.parametrize("trap", ["", "trap '' TERM; "])
