@@ -1,6 +1,6 @@
 """The price that a run was measured for: at the highest rate within the latency target, its capacity and its split. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -10,6 +10,7 @@ from tallystick.probes.hourly_cost import hourly_cost
 from tallystick.probes.measured_price import Capacity, MeasuredPrice, NoPrice, measured_price
 from tallystick.probes.records import Stage
 from tallystick.probes.summary import StageSummary
+from tallystick.probes.sweep import highest_good, reached
 
 
 def price_of(
@@ -25,7 +26,7 @@ def price_of(
     capacity = at_target(summaries, target)
     if capacity is None:
         raise NoPrice(_why_not(summaries, target))
-    best = max((of for one in summaries if one.valid and (of := capacity_of(one))), key=lambda of: of.tokens_per_s)
+    best = max(_capacities(summaries), key=lambda of: of.tokens_per_s)
     valid = {one.number for one in summaries if one.valid}
     calmest = min(
         (stage for stage in stages if stage.number in valid), key=lambda stage: stage.load.rate or stage.load.concurrency or 0
@@ -34,13 +35,22 @@ def price_of(
 
 
 def at_target(summaries: Sequence[StageSummary], target: Target | None) -> Capacity | None:
-    """Of the valid stages that kept the target for as many of their requests as it asks, the one with the most requests a second."""
-    held = [
-        replace(of, target=_in_words(target) if target else "")
-        for one in summaries
-        if one.valid and (of := capacity_of(one)) and (target is None or (one.value("good_share") or 0) >= target.share)
-    ]
-    return max(held, key=lambda one: one.requests_per_s, default=None)
+    """At the rate that a sweep would name as the highest within the target; of closed loops, and without a target, at the most requests a second."""
+    if target is None:
+        return max(_capacities(summaries), key=lambda one: one.requests_per_s, default=None)
+    points = [(one, reached(one)) for one in summaries]
+    best = highest_good([point for _, point in points], target).reached
+    if best is not None:
+        held = [one for one, point in points if point is best]
+    else:
+        closed = [one for one in summaries if one.load.rate is None]
+        held = [one for one in closed if one.valid and (one.value("good_share") or 0) >= target.share]
+    found = max(_capacities(held), key=lambda one: one.requests_per_s, default=None)
+    return replace(found, target=_in_words(target)) if found else None
+
+
+def _capacities(summaries: Sequence[StageSummary]) -> Iterator[Capacity]:
+    return (of for one in summaries if one.valid and (of := capacity_of(one)))
 
 
 def capacity_of(summary: StageSummary) -> Capacity | None:
@@ -59,11 +69,11 @@ def _why_not(summaries: Sequence[StageSummary], target: Target | None) -> str:
     if not valid:
         reasons = sorted({reason for one in summaries for reason in one.reasons})
         return f"no stage is valid: {'; '.join(reasons[:3]) or 'there is none'}"
-    if not any(capacity_of(one) for one in valid):
+    if not any(_capacities(valid)):
         return "no valid stage has token counts: the engine tells no usage, and no tokeniser counted"
     assert target is not None
     best = max((one.value("good_share") or 0.0) for one in valid)
-    return f"no stage kept {_in_words(target)}: at best {best:.1%} of the requests did; measure lower rates, or allow more"
+    return f"no rate kept {_in_words(target)}: at best {best:.1%} of the requests did; measure lower rates, or allow more"
 
 
 def _in_words(target: Target) -> str:
