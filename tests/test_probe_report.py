@@ -210,6 +210,26 @@ def test_closed_loops_are_drawn_over_concurrency(tmp_path: Path) -> None:
     assert "TTFT from schedule" not in html[html.index('<section id="latency"') : html.index('<section id="stages"')]
 
 
+def test_what_cannot_be_trusted_is_drawn_hollow(tmp_path: Path) -> None:
+    fine = ladder(20, rates=(2,), count=40)[0]
+    assert " hollow s1" not in points_of(tmp_path / "fine", fine)
+    cancelled = [replace(one, outcome=Outcome.CANCELLED) for one in fine.records[-6:]]
+    censored = replace(fine, records=[*fine.records[:-6], *cancelled])
+    late = replace(fine, health=replace(HEALTH, cpu_share=0.99))
+    for name, doubtful in (("censored", censored), ("late", late)):
+        drawn = points_of(tmp_path / name, doubtful)
+        assert " hollow s1" in drawn
+        assert "not to be trusted" in drawn
+
+
+def points_of(data: Path, one: Stage) -> str:
+    """The picture of TTFT."""
+    write(data, info("F32"), one)
+    html = report(find_runs(data, "last"), now_ns=STARTED)
+    html = html[html.index('<section id="latency"') :]
+    return html[html.index("<svg") : html.index("</svg>")]
+
+
 def test_a_report_that_cannot_be_written_leaves_the_one_before(runs: list[LoadedRun], tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("before")

@@ -108,9 +108,11 @@ def _point(run: str, one: StageSummary, name: str, factor: float) -> Point | Non
     if figure is None or figure.value is None or x is None:
         return None
     low, high = (None if end is None else end * factor for end in (figure.low, figure.high))
-    doubt = "" if one.valid else "; not to be trusted"
+    # Latencies of a censored stage are those of requests that were fast enough.
+    sure = one.valid and not (one.censored and figure.unit == "ms")
+    doubt = "" if sure else "; not to be trusted"
     label = f"{run}, {one.load.name}: {titled(name)} {written(figure)}, n {figure.n}{doubt}"
-    return Point(float(x), figure.value * factor, low, high, label, one.valid)
+    return Point(float(x), figure.value * factor, low, high, label, sure)
 
 
 def _table(caption: str, runs: Sequence[Shown], names: Sequence[str]) -> Table:
@@ -120,7 +122,7 @@ def _table(caption: str, runs: Sequence[Shown], names: Sequence[str]) -> Table:
             one.load.name,
             f"{one.requests:,}",
             *(written(one.figures.get(name)) for name in names),
-            "yes" if one.valid else "no",
+            "no" if not one.valid else "not its latencies" if one.censored else "yes",
         ]
         for run in runs
         for one in run.summaries
