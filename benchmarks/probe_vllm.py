@@ -14,6 +14,7 @@ from pathlib import Path
 from peers.environments import ROOT, engine_python
 
 from tallystick.probes.loading import load_run
+from tallystick.probes.summary import StageSummary, summarise
 
 EXAMPLES = ("vllm-cpu.yaml", "transformers.yaml")
 TALLYSTICK = Path(sys.executable).with_name("tallystick")
@@ -35,9 +36,21 @@ def main() -> None:
             for file in sorted(Path(data).glob("probes/*/run.json")):
                 run = load_run(file.parent)
                 for note in run.info.engine.notes if run.info.engine else (run.info.failure,):
-                    print(f"  {note}", flush=True)
-                shown = [TALLYSTICK, "probe", "show", run.info.id, "--definitions", "--data", data]
+                    print(f"  {note}")
+                for stage in run.stages:
+                    cached(summarise(stage, None))
+                shown: list[str | Path] = [TALLYSTICK, "probe", "show", run.info.id, "--definitions", "--data", data]
                 subprocess.run(shown, check=False, env={**os.environ, "COLUMNS": "160"})
+
+
+def cached(summary: StageSummary) -> None:
+    """Groups of a cache experiment: what of their prompts was cached, and the median TTFT with its interval."""
+    for group in summary.groups:
+        share = "not told" if group.cached_share is None else f"{group.cached_share:.0%}"
+        ttft = group.ttft
+        between = "" if ttft.low is None or ttft.high is None else f" ({ttft.low:,.0f} to {ttft.high:,.0f})"
+        said = "–" if ttft.value is None else f"{ttft.value:,.0f}{between}"
+        print(f"  {group.name:12} {group.requests:4} requests, cached {share:>8}, TTFT p50 {said} ms", flush=True)
 
 
 if __name__ == "__main__":
