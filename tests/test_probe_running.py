@@ -4,8 +4,10 @@ import asyncio
 import errno
 import gc
 import resource
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -151,21 +153,24 @@ def test_a_stage_that_is_stopped(load: LoadPoint) -> None:
     assert set(outcomes(stage)) == {Outcome.OK, Outcome.CANCELLED}
 
 
-def test_an_engine_that_dies_and_is_known_to() -> None:
-    """What was under way is its failure, not ours."""
-    died = ""
+def test_what_an_engine_leaves_when_it_dies_is_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not ours: it is known to be dead before its connections break."""
+    monkeypatch.setattr(running, "LOOK_S", 2.0)
+    killed: list[threading.Thread] = []
 
-    async def die(stop: asyncio.Event) -> None:
-        nonlocal died
-        while len(engine.seen) < 5:
-            await asyncio.sleep(0.01)
-        await asyncio.to_thread(engine.die)
-        died = "exit status 137"
+    def alive() -> str:
+        if len(engine.seen) < 5:
+            return ""
+        killed.append(threading.Thread(target=engine.die))
+        killed[-1].start()
+        return "exit status 137"
 
+    asks = [*scheduled(5), Ask(5, 3600_000 * MS, BODY, None, 5)]
     with OddEngine(Answer([chunk("a "), Do.HANG])) as engine:
-        stage = run(engine.facts(), scheduled(5), meanwhile=die, alive=lambda: died)
+        stage = run(engine.facts(), asks, alive=alive)
+        killed[0].join()
     assert outcomes(stage) == [Outcome.CUT_OFF] * 5
-    assert stage.ended in ("done", "engine died: exit status 137")
+    assert stage.ended == "engine died: exit status 137"
 
 
 def test_an_engine_that_dies_in_the_midst_of_the_schedule() -> None:
@@ -199,6 +204,36 @@ def test_an_engine_that_nobody_watches_and_that_is_gone() -> None:
     )
     assert outcomes(stage).count(Outcome.UNREACHABLE) >= 20
     assert len(stage.records) < 1000
+
+
+@pytest.mark.parametrize(
+    ("before", "between", "ended"),
+    [
+        (19, Outcome.OK, "done"),
+        (19, Outcome.TIMED_OUT, "done"),
+        (19, Outcome.CANCELLED, "engine died"),
+        (20, Outcome.OK, "engine died"),
+    ],
+)
+def test_only_twenty_in_a_row_mean_that_it_is_dead(
+    before: int, between: Outcome, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the probe ended itself says nothing of it."""
+    script = [Outcome.UNREACHABLE] * before + [between] + [Outcome.UNREACHABLE] * 19
+
+    class Scripted:
+        def __init__(self, facts: EngineFacts, ask: Ask, started_ns: int, **how: Any) -> None:
+            self.number = ask.number
+
+        async def send(self, session: object) -> Record:
+            return replace(record(None, 1), number=self.number, outcome=script[self.number])
+
+        def call_off(self) -> None: ...
+
+    monkeypatch.setattr(running, "Request", Scripted)
+    with OddEngine() as engine:
+        stage = run(engine.facts(), unscheduled(len(script)), LoadPoint("closed", concurrency=1))
+    assert stage.ended.partition(":")[0] == ended
 
 
 def test_refusals_do_not_end_a_stage() -> None:
