@@ -159,6 +159,18 @@ def test_one_chunk_may_be_the_last_text_the_finish_and_the_usage() -> None:
     assert (answer.finish_reason, answer.done, answer.usage) == ("stop", True, Usage(9, None, 2, None))
 
 
+def test_a_role_that_each_chunk_names_is_one_only_before_the_text() -> None:
+    """Ollama's do; and the first finish is the answer's."""
+    role = {"role": "assistant", "content": ""}
+    answer = reading(
+        {"choices": [{"delta": role}]},
+        {"choices": [{"delta": role | {"content": "Hi"}, "finish_reason": "stop"}]},
+        {"choices": [{"delta": role, "finish_reason": "length"}]},
+    )
+    assert [event.kind for event in answer.events] == [Kind.ROLE, Kind.CONTENT, Kind.OTHER]
+    assert answer.finish_reason == "stop"
+
+
 @pytest.mark.parametrize(
     ("told", "usage"),
     [
