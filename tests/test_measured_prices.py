@@ -3,12 +3,14 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_runs import info, ladder, write
 from otlp import request, span
 from pydantic import ValidationError
 from server import CLEAN, COMMAND, Server
@@ -196,6 +198,49 @@ def test_prices_are_the_operators(server: Server) -> None:
         with Client(server.url, server.key("acme", role=role)) as client, pytest.raises(Refused):
             client.enter_price(ENTRY)
     with Client(server.url, server.key("ops", operator=True)) as client:
-        assert client.measured_prices()
+        client.enter_price(ENTRY)
+        assert ENTRY["run"] in {one["run"] for one in client.measured_prices()}
         with pytest.raises(Refused, match="model"):
             client.enter_price(ENTRY | {"model": "a b"})
+
+
+def test_from_a_run_to_the_ledger_and_back(server: Server, tmp_path: Path) -> None:
+    """probe price --enter, the ledger's own use of it, and break-even on its calls."""
+    run = info("F32")
+    assert run.engine is not None
+    write(tmp_path, replace(run, engine=replace(run.engine, model="lab-own")), *ladder(rates=(2, 4), count=40))
+    of_run = ("--usd-per-hour", "2", "--data", str(tmp_path), "--url", server.url, "--json")
+    attributes = (
+        CALL | dict.fromkeys(("gen_ai.request.model", "gen_ai.response.model"), "lab-own") | {"tallystick.feature": "own"}
+    )
+    server.post_all([request(*(span(f"own {at}", attributes=attributes) for at in range(10)))])
+    (row,) = json.loads(tally("probe", "price", "last", "--from", "2026-01-01", "--enter", *of_run))
+    assert row["entered"]["price_id"] == f"probe@{run.id},self,lab-own,from=2026-01-01"
+    told = json.loads(
+        tally("reprice", "--since", "1d", "--model", "lab-own", "--reason", "measured", "--url", server.url, "--json")
+    )[0]
+    per_million = {bucket: Decimal(usd) for bucket, usd in row["usd_per_million"].items()}
+    by_hand = 10 * (1000 * per_million["input"] + 100 * per_million["output"]) / 1_000_000
+    assert Decimal(told["cost_usd"]) == pytest.approx(by_hand, abs=Decimal("1e-11"))
+    a_day_ago = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    (used,) = json.loads(tally("probe", "price", "last", "--utilisation", "ledger", "--since", a_day_ago, *of_run))
+    # The cost of a day's busy hours over that of the day
+    assert Decimal(used["utilisation"]) == pytest.approx(by_hand / 48, rel=Decimal("0.01"))
+    (found,) = json.loads(
+        tally(
+            "probe",
+            "breakeven",
+            "--feature",
+            "own",
+            "--since",
+            "1d",
+            "--engine",
+            "last",
+            "--against",
+            "openai/gpt-5-mini",
+            *of_run,
+        )
+    )
+    assert found["demand"]["counted"] == 10
+    assert Decimal(found["against"][0]["usd"]) == 10 * (1000 * Decimal("0.25") + 100 * Decimal(2)) / 1_000_000
+    assert Decimal(found["demand"]["engine_hours"]) * 2 == pytest.approx(by_hand, rel=Decimal("0.01"))

@@ -131,6 +131,17 @@ def test_a_fit_without_cache_hits_says_what_it_takes_them_for() -> None:
     assert "taken for 0.1" in found.notes[0]
 
 
+def test_a_cached_token_that_seems_to_save_time_weighs_nothing() -> None:
+    found = split(requests(200, 1e-3, -2e-5, 1e-2))
+    assert found.method == "fit"
+    assert found.weights[1] == 0
+
+
+def test_the_first_token_is_made_with_the_prompt() -> None:
+    # 100 tokens in a second, and of two tokens the second in another
+    assert split([Timed(100, None, 2, 1.0, 1.0)] * 30).weights == (Decimal(1), STATED[1], Decimal(100))
+
+
 def test_requests_that_are_alike_are_split_by_their_times() -> None:
     found = split(requests(50, 1e-4, 1e-5, 1e-2, alike=True))
     assert found.method == "times"
