@@ -146,7 +146,9 @@ def test_among_runs_that_were_pushed(store: EmbeddedStore) -> None:
 def test_what_does_not_count(store: EmbeddedStore) -> None:
     enter(store, 100, 100, 100, 100)
     enter(store, 900, state="invalid")
+    assert found(store, rule()) == ([], [])
     enter(store, 900, state="failed")
+    assert found(store, rule()) == ([], [])
     enter(store, 900, valid=False)
     assert found(store, rule())[0] == []
     assert "has no TTFT p50 at a load" in found(store, rule())[1][0]

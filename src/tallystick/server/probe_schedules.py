@@ -248,7 +248,14 @@ class ProbeSchedules:
                 done = replace(self._measured(schedule), began_at=began, ended_at=self._clock())
                 self._last[name] = done
                 level = logging.INFO if done.outcome == "done" else logging.ERROR
-                log.log(level, "probe %s: %s after %s: %s", name, done.outcome, done.ended_at - began, done.said)
+                log.log(
+                    level,
+                    "probe %s: %s after %s: %s",
+                    name,
+                    done.outcome,
+                    done.ended_at - began,
+                    done.said or ", ".join(done.runs),
+                )
                 self._remember()
         except LedgerError as error:
             now = self._clock()
