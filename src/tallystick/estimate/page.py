@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from tallystick.probes.report.blocks import Block, Section, Table
-from tallystick.probes.report.plots import COLOURS, Plot, Point, Series
+from tallystick.probes.report.plots import COLOURS, Plot, Point, Rule, Series
 from tallystick.probes.report.rendering import Verdict, page
 
 _FIGURES: Final = (
@@ -29,7 +29,7 @@ def estimate_page(rows: Sequence[Mapping[str, Any]], assumed: Sequence[str], not
 
 def _costs(rows: Sequence[Mapping[str, Any]]) -> Block:
     series = [
-        Series(row["model"], [Point(0.0, -at), Point(float(row["usd_per_month"]), -at, label=row["model"])], at % COLOURS, "spans")
+        Series(row["model"], [Point(0.0, len(rows) - at), Point(float(row["usd_per_month"]), len(rows) - at, label=row["model"])], at % COLOURS, "spans")
         for at, row in enumerate(rows)
     ]  # fmt: skip
     said = "; ".join(f"{row['model']} {_usd(row['usd_per_month'])} USD" for row in rows)
@@ -55,20 +55,17 @@ def _months(rows: Sequence[Mapping[str, Any]]) -> Block:
 
 def _tornado(row: Mapping[str, Any]) -> Block:
     swings = row["sensitivity"]
-    spans = [
-        Series(one["input"], [Point(float(one["usd_low"]), -at), Point(float(one["usd_high"]), -at, label=one["input"])], at % COLOURS, "spans")
-        for at, one in enumerate(swings)
-    ]  # fmt: skip
+    spans = []
+    for at, one in enumerate(swings):
+        ends = sorted((float(one["usd_low"]), float(one["usd_high"])))
+        # None lies on the axis.
+        points = [Point(end, len(swings) - at, label=one["input"]) for end in ends]
+        spans.append(Series(one["input"], points, at % COLOURS, "spans"))
     cells = [[one["input"], one["low"], one["high"], _usd(one["usd_low"]), _usd(one["usd_high"])] for one in swings]
     table = Table(f"{row['model']}: USD a month", ("input", "lower", "higher", "USD at the lower", "USD at the higher"), cells)
-    plot = Plot(
-        f"{row['model']}: USD a month between a lower and a higher value",
-        "ranges by input",
-        "USD a month",
-        "",
-        spans,
-        y_ticks=False,
-    )
+    as_assumed = Rule("x", float(row["usd_per_month"]), "as assumed")
+    title = f"{row['model']}: USD a month between a lower and a higher value"
+    plot = Plot(title, "ranges by input", "USD a month", "", spans, [as_assumed], y_ticks=False)
     return Block(str(row["model"]), plot=plot, table=table)
 
 
