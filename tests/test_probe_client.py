@@ -110,7 +110,8 @@ def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         parsed([b"data: ", b"x" * 60, b"x" * 60])
     with pytest.raises(ValueError, match="more than 100 bytes"):
         parsed([b"data: " + b"x" * 40 + b"\n"] * 3)
-    assert len(parsed([b"data: " + b"x" * 80 + b"\n\n"] * 3)) == 3
+    for end in (b"\n\n", b"\r\n\r\n"):
+        assert len(parsed([b"data: " + b"x" * 80 + end] * 3)) == 3
 
 
 # What a chunk brings
