@@ -4,16 +4,20 @@ import gzip
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from tallystick.probes.config import Cost, Target
 from tallystick.probes.records import ClientHealth, LoadPoint, Record, Sample, Stage
 from tallystick.probes.runs import EngineFacts, RunInfo, State
 from tallystick.probes.summary import StageSummary, summarise
+
+_Part = TypeVar("_Part", bound=BaseModel)
 
 FOLDER: Final = "probes"
 """Of runs, in the data directory."""
@@ -55,16 +59,17 @@ class LoadedRun:
 
     @property
     def target(self) -> Target | None:
-        """The latency that its configuration asks for."""
-        asked = self.info.config.get("target")
-        return None if asked is None else Target.model_validate(asked)
+        """The latency that its configuration asks for; None also where that can't be read (`problems`)."""
+        return _asked(Target, self.info.config.get("target"))[0]
 
     @property
     def cost(self) -> Cost | None:
-        """Of its hardware, as its entry says."""
-        entry = next((one for one in self.info.config.get("engines", ()) if one.get("name") == self.info.entry), {})
-        asked = entry.get("cost")
-        return None if asked is None else Cost.model_validate(asked)
+        """Of its hardware, as its entry says; None also where that can't be read (`problems`)."""
+        return _asked(Cost, self._entry.get("cost"))[0]
+
+    @property
+    def _entry(self) -> Mapping[str, Any]:
+        return next((one for one in self.info.config.get("engines", ()) if one.get("name") == self.info.entry), {})
 
     @cached_property
     def summaries(self) -> tuple[StageSummary, ...]:
@@ -74,7 +79,8 @@ class LoadedRun:
     @property
     def problems(self) -> tuple[str, ...]:
         """What of the run couldn't be read, or is in no figure."""
-        return self._read[1]
+        asked = (_asked(Target, self.info.config.get("target"))[1], _asked(Cost, self._entry.get("cost"))[1])
+        return (*self._read[1], *filter(None, asked))
 
     @cached_property
     def _read(self) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
@@ -175,6 +181,17 @@ def runs_before(data: Path, info: RunInfo, most: int = 5) -> list[LoadedRun]:
         if (one.probe, one.entry, one.state) == (info.probe, info.entry, State.DONE) and one.started_ns < info.started_ns
     ]
     return [load_run(data / FOLDER / one.id) for one in earlier[-most:]]
+
+
+def _asked(part: type[_Part], content: Any) -> tuple[_Part | None, str]:
+    """A part of a configuration, and what is wrong with it: an older tallystick's may have been otherwise."""
+    if content is None:
+        return None, ""
+    try:
+        return part.model_validate(content), ""
+    except ValidationError as error:
+        first = error.errors()[0]
+        return None, f"{INFO}: `{part.__name__.lower()}` isn't used: {'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _named(known: Sequence[RunInfo], name: str) -> list[RunInfo]:

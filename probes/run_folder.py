@@ -34,7 +34,7 @@ class RunFolder:
         self.folder = folder
         try:
             folder.mkdir(parents=True)
-            self._records = (folder / "records.jsonl.gz").open("xb")
+            self._records = (folder / "records.jsonl.gz").open("xb", buffering=0)
         except OSError as error:
             raise CantKeep(error.errno, f"{folder} can't be written: {error.strerror}") from error
         self._zip = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
@@ -90,8 +90,8 @@ class RunFolder:
 
     def _write(self, content: bytes) -> None:
         try:
-            self._records.write(content)
-            self._records.flush()
+            while content:
+                content = content[self._records.write(content) :]
         except OSError as error:
             raise CantKeep(error.errno, f"{self._records.name} can't be written: {error.strerror}") from error
 
