@@ -39,7 +39,7 @@ TABLE: Final = (
         "TALLYSTICK_CONFIG",
         Path,
         None,
-        "YAML file with prices of your own, allocations, channels, budgets and rules; read again when it changes.",
+        "YAML file with prices of your own, allocations, recurring probes, channels, budgets and rules; read again when it changes.",
     ),
     Setting("public_url", "TALLYSTICK_PUBLIC_URL", str, None, "Address at which people open the page: for links in messages."),
     Setting(
