@@ -135,5 +135,14 @@ def test_runs_before_are_of_the_same_probe_and_entry_and_valid(tmp_path: Path) -
     assert runs_before(tmp_path, info("F32", started_ns=STARTED + HOUR)) == []
 
 
+def test_a_configuration_of_another_version_is_left_out_and_said(tmp_path: Path) -> None:
+    write(tmp_path, info("F32", target={"ttft": 200}, engines=[{"name": "F32", "cost": {"usd_per_day": 3}}]), *ladder(count=12))
+    run = find_run(tmp_path, "last")
+    assert run.target is None
+    assert run.cost is None
+    assert [problem.split(" isn't used")[0] for problem in run.problems] == ["run.json: `target`", "run.json: `cost`"]
+    assert len(run.summaries) == 3
+
+
 def test_run_json_is_what_runs_py_says(whole: Path) -> None:
     assert set(json.loads((whole / "run.json").read_text())) == set(info("F32").__dict__)
