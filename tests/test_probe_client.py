@@ -69,6 +69,7 @@ STREAM = st.lists(st.tuples(LINE, st.sampled_from([b"\n", b"\r", b"\r\n"])), max
 @given(STREAM, st.lists(st.integers(0, 400), max_size=30), st.booleans())
 @example(b"data: a\r\n\r\ndata: b\r\n\r\n", [8, 9, 10, 11], False)
 @example(b"data: a\n\n", [1, 2], True)
+@example(b": x\ndata: a\rdata: b\n\n", [4], False)
 def test_any_cut_of_the_bytes_gives_the_same_events(whole: bytes, cuts: list[int], bom: bool) -> None:
     whole = b"\xef\xbb\xbf" * bom + whole
     places = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
