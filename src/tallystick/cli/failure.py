@@ -23,6 +23,9 @@ _SERVER_PACKAGES = (
 )
 
 
+_PROBE_PACKAGES = ("aiohttp", "jinja2", "numpy", "pynvml", "xllamacpp")
+
+
 class Failure(click.ClickException):
     """Ends the command with exit code 1: `message` says what happened, `hint` what to do ('' where there is nothing to say)."""
 
@@ -56,7 +59,12 @@ def in_words(error: Exception) -> click.ClickException:
         case ImportError(name=str(name)) if name.startswith(("kafka", "lz4")):
             shown = Failure(f"this command needs Kafka's packages ({name} is missing)", "pip install 'tallystick[server,kafka]'")
         case ImportError(name=str(name)) if name.startswith(_SERVER_PACKAGES):
-            shown = Failure(f"this command needs the server's packages ({name} is missing)", "pip install 'tallystick[server]'")
+            shown = Failure(
+                f"this command needs packages that aren't installed ({name} is missing)",
+                "pip install 'tallystick[server]', or 'tallystick[probes]' for `tallystick probe` and `tallystick estimate` alone",
+            )
+        case ImportError(name=str(name)) if name.startswith(_PROBE_PACKAGES):
+            shown = Failure(f"this command needs the probes' packages ({name} is missing)", "pip install 'tallystick[probes]'")
         case OSError(strerror=str(reason), filename=str() | Path() as place):
             shown = Failure(f"{reason}: {place}")
         case OSError(strerror=str(reason)):
