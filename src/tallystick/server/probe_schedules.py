@@ -1,13 +1,12 @@
 """Recurring probes: the `probes:` part of the configuration file, run one at a time in a process of their own. Reference: docs/probes.md."""
 
-import json
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.util import find_spec
@@ -25,6 +24,7 @@ from tallystick.attribution.config_file import ConfigFileError
 from tallystick.ingest.payload import PayloadError
 from tallystick.probes.config import ConfigError, load_config
 from tallystick.server.alerts import file_stamp
+from tallystick.server.probe_outcomes import Last, Remembered, last_of
 from tallystick.server.probe_process import Ended, measure
 from tallystick.server.probe_times import ProbeSchedule, load_schedules, trigger
 from tallystick.settings import Settings
@@ -45,17 +45,6 @@ class ScheduleState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     ELSEWHERE = "elsewhere"
-
-
-@dataclass(frozen=True)
-class Last:
-    """How the last run of a schedule went: `done`, `failed`, `timed out`, `stopped`, `skipped`. runs: ids of what it measured."""
-
-    began_at: datetime
-    ended_at: datetime
-    outcome: str
-    said: str
-    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,8 +109,7 @@ class ProbeSchedules:
         self._problems: tuple[str, ...] = ()
         self._seen: object = ()
         self._states: dict[str, ScheduleState] = {}
-        self._folder = settings.data / "probes"
-        self._last: dict[str, Last] = self._remembered()
+        self._last = Remembered(settings.data / "probes" / "schedules.json")
         # As alerts' own (alerts/scheduler.py). One thread measures: what is due while another probe runs waits for it.
         self._scheduler = BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
@@ -246,7 +234,7 @@ class ProbeSchedules:
                 log.info("probe %s begins", name)
                 began = self._clock()
                 done = replace(self._measured(schedule), began_at=began, ended_at=self._clock())
-                self._last[name] = done
+                self._last.put(name, done)
                 level = logging.INFO if done.outcome == "done" else logging.ERROR
                 log.log(
                     level,
@@ -256,10 +244,9 @@ class ProbeSchedules:
                     done.ended_at - began,
                     done.said or ", ".join(done.runs),
                 )
-                self._remember()
         except LedgerError as error:
             now = self._clock()
-            self._last[name] = Last(now, now, "skipped", f"the alerts' database can't be asked whose turn it is: {error}")
+            self._last.put(name, Last(now, now, "skipped", f"the alerts' database can't be asked whose turn it is: {error}"))
             log.error("probe %s was skipped: %s", name, error)
         finally:
             self._states.pop(name, None)
@@ -320,44 +307,4 @@ class ProbeSchedules:
             leases.release(fence, self._clock())
         except LedgerError as error:
             log.warning("the lease of probes runs out by itself: %s", error)
-        return _last(ended, schedule)
-
-    def _remembered(self) -> dict[str, Last]:
-        try:
-            content = json.loads((self._folder / "schedules.json").read_text(encoding="utf-8"))
-            return {name: _of_json(one) for name, one in content.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
-
-    def _remember(self) -> None:
-        """For the next start of the server."""
-        new = self._folder / "schedules.json.new"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            new.write_text(json.dumps({name: asdict(one) for name, one in self._last.items()}, default=str), encoding="utf-8")
-            new.replace(self._folder / "schedules.json")
-        except OSError as error:
-            log.warning("%s can't be written: %s", new, error.strerror)
-
-
-def _of_json(one: Mapping[str, Any]) -> Last:
-    began, ended = (datetime.fromisoformat(one[name]) for name in ("began_at", "ended_at"))
-    return Last(began, ended, one["outcome"], one["said"], tuple(one["runs"]))
-
-
-def _last(ended: Ended, schedule: ProbeSchedule) -> Last:
-    now = datetime.now(UTC)
-    try:
-        runs = tuple(str(row["id"]) for row in json.loads(ended.out))
-    except (ValueError, TypeError, KeyError):
-        runs = ()
-    said = " ".join(ended.errors.strip().splitlines()[-3:])[-500:]
-    match ended:
-        case Ended(code=0):
-            return Last(now, now, "done", "", runs)
-        case Ended(code=None, why="timeout"):
-            return Last(now, now, "timed out", f"it took longer than {schedule.timeout}", runs)
-        case Ended(code=None):
-            return Last(now, now, "stopped", ended.why, runs)
-        case _:
-            return Last(now, now, "failed", said or f"exit status {ended.code}", runs)
+        return last_of(ended, schedule.timeout)
