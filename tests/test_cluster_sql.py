@@ -164,4 +164,4 @@ def test_the_users_of_a_server_are_all_caged() -> None:
         if re.search(r"\b(FILE|URL|REMOTE|S3|ALL|KILL QUERY|INTROSPECTION|ACCESS MANAGEMENT)\b", " ".join(grant))
     ]
     for user in re.findall(r"<tallystick_(?:admin|api|alerts|reader)>.*?</tallystick_\w+>", text, re.DOTALL):
-        assert user.count("<filter>") == 13
+        assert user.count("<filter>") == 15
