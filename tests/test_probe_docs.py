@@ -28,7 +28,8 @@ MODELS: list[type[BaseModel]] = [
     *(one for one in vars(config).values() if isinstance(one, type) and issubclass(one, BaseModel)),
 ]
 FIELDS = sorted({(model.__name__, name) for model in MODELS for name in model.model_fields})
-COMMANDS = sorted(set(re.findall(r"tallystick probe [^`\n&]+", TEXT)))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"tallystick (?:probe|estimate) [^`\n&#]+", TEXT + README)))
 
 
 def named(name: str) -> bool:
@@ -90,11 +91,11 @@ def test_examples_are_valid(block: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("written", COMMANDS)
 def test_commands_can_be_typed(written: str) -> None:
-    words = shlex.split(written.replace("…", ""))[2:]
+    words = shlex.split(written.replace("…", ""))[1:]
+    command: click.Command | None = cli
     with click.Context(cli) as context:
-        group = cli.get_command(context, "probe")
-        assert isinstance(group, click.Group)
-        command = group.get_command(context, words[0])
+        while isinstance(command, click.Group):
+            command = command.get_command(context, words.pop(0))
         assert command is not None, written
         known = {option for parameter in command.params for option in parameter.opts}
     assert {word.split("=")[0] for word in words if word.startswith("--")} <= known
