@@ -70,6 +70,12 @@ def test_whose_calls_it_is_for(provider: str, model: str, fits: bool) -> None:
         assert "562 tokens/s" in row.note
 
 
+def test_a_files_price_of_a_provider_is_for_that_provider_alone() -> None:
+    book = PriceBook(read_prices("prices: {models: [{provider: self, model: qwen3-8b, per_million_tokens: {input: 7}}]}"))
+    assert usd(book, seen("self")) == 7
+    assert usd(book, seen("vllm")) is None
+
+
 def test_the_later_day_holds_and_of_one_day_the_later_entry() -> None:
     prices = [measured(), measured(input="2"), measured(valid_from="2026-06-01T00:00:00Z", input="3")]
     book = PriceBook(UserPrices().with_measured(prices))

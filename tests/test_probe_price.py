@@ -74,6 +74,19 @@ def test_no_price_says_why(run: LoadedRun) -> None:
         price_of(silent, [summarise(stage, LOOSE) for stage in silent], COST, LOOSE)
 
 
+def test_a_stage_that_is_not_to_be_trusted_is_no_capacity(run: LoadedRun) -> None:
+    *fine, last = run.stages
+    found = priced(replace_stages(run, [*fine, replace(last, health=replace(HEALTH, cpu_share=0.99))]), None)
+    assert found.capacity.at == "poisson 4/s"
+    assert found.best == replace(found.capacity, target="")
+
+
+def replace_stages(run: LoadedRun, stages: list[Stage]) -> LoadedRun:
+    changed = LoadedRun(run.folder, run.info)
+    changed.__dict__["_read"] = (tuple(stages), ())
+    return changed
+
+
 def test_closed_loops_have_no_rate_and_a_price(run: LoadedRun) -> None:
     closed = [replace(stage, load=LoadPoint("closed", concurrency=2**stage.number)) for stage in run.stages]
     assert price_of(closed, [summarise(stage, TIGHT) for stage in closed], COST, TIGHT).capacity.at == "closed 4"
