@@ -9,6 +9,7 @@ machine that changes meanwhile does so to all of them. No prompt is sent twice, 
 import argparse
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,17 @@ from tallystick.probes.views import VIEWS, view
 
 MODELS = environments.FOLDER / "models"
 COUNTED = {"prompt_tokens": "prompt", "cached_prompt_tokens": "cached", "generated_tokens": "generated"}
+PACE = {
+    "vllm": {
+        "to the first token": ("vllm:time_to_first_token_seconds_sum", "vllm:time_to_first_token_seconds_count"),
+        "between tokens": ("vllm:inter_token_latency_seconds_sum", "vllm:inter_token_latency_seconds_count"),
+    },
+    "llamacpp": {
+        "a prompt's token": ("llamacpp:prompt_seconds_total", "llamacpp:prompt_tokens_total"),
+        "a generated token": ("llamacpp:tokens_predicted_seconds_total", "llamacpp:tokens_predicted_total"),
+    },
+}
+"""Of engines: how long they themselves say it took, as seconds and how often. Where they differ from tool to tool, so did the engine."""
 OURS = "tallystick"
 
 
@@ -107,7 +119,11 @@ class Bench:
     def counters(self) -> Mapping[str, float]:
         """What the engine itself counted so far."""
         told = httpx.get(f"{self.url}/metrics", trust_env=False, timeout=10).text
-        return read_metrics(self.setting.entry.engine, told)
+        raw = {name: 0.0 for parts in PACE[self.setting.entry.engine].values() for name in parts}
+        for name, value in re.findall(r"^([\w:]+)(?:\{.*\})? ([\d.eE+-]+)$", told, re.MULTILINE):
+            if name in raw:
+                raw[name] += float(value)
+        return read_metrics(self.setting.entry.engine, told) | raw
 
 
 @contextmanager
@@ -141,13 +157,19 @@ def medians(setting: Setting) -> None:
                     else:
                         theirs[tool].append(PEERS[tool](at.task(tool)))
                 after = at.counters()
-                for name in COUNTED:
-                    counted[tool][name] += after[name] - before[name]
+                for name in after:
+                    counted[tool][name] += after[name] - before.get(name, 0)
     if ours:
         compare(theirs, ours, setting)
-    print("\nwhat the engine counted meanwhile, tests and preflight of the tools among it, in tokens")
-    for tool, tokens in counted.items():
-        print(f"  {tool:12}" + "".join(f"{tokens[name]:>12,.0f} {said}" for name, said in COUNTED.items()))
+    print("\nwhat the engine itself says of the time in which each asked, its preflight among it: tokens, and means in ms")
+    for tool, deltas in counted.items():
+        tokens = "".join(f"{deltas[name]:>10,.0f} {said}" for name, said in COUNTED.items())
+        pace = "".join(
+            f"{deltas[seconds] / deltas[times] * 1e3:10.2f} {said}"
+            for said, (seconds, times) in PACE[setting.entry.engine].items()
+            if deltas[times]
+        )
+        print(f"  {tool:12}{tokens}{pace}")
 
 
 def compare(theirs: Mapping[str, Sequence[Result]], ours: Sequence[Stage], setting: Setting) -> None:

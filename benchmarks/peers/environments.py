@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -12,12 +13,14 @@ VERSIONS = {"guidellm": "0.8.1", "aiperf": "0.13.0"}
 """vLLM's is in deploy/engines/requirements.txt."""
 
 
+@cache
 def engine_python() -> Path:
     """Of vLLM, which brings its benchmark along. Raises subprocess.CalledProcessError."""
     script = ROOT / "deploy" / "engines" / "environment.sh"
     return Path(subprocess.run([script], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
 
 
+@cache
 def command(name: str) -> Path:
     """The program of guidellm or aiperf. Raises subprocess.CalledProcessError."""
     folder, asked = FOLDER / name, f"{name}=={VERSIONS[name]}"

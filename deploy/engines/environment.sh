@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-$here/../../.engines/cpu}
 uv=$(command -v "$here/../../.venv/bin/uv" || command -v uv) || { echo "uv is missing: make setup, or pip install uv" >&2; exit 2; }
 [ "$(uname -sm)" = "Linux x86_64" ] && grep -qw avx2 /proc/cpuinfo || { echo "vLLM's build for CPUs runs on Linux on x86-64 with AVX2" >&2; exit 2; }
-/sbin/ldconfig -p | grep -q libnuma.so.1 || { echo "libnuma.so.1 is missing (Debian: apt-get install libnuma1)" >&2; exit 2; }
+/sbin/ldconfig -p | grep libnuma.so.1 >/dev/null || { echo "libnuma.so.1 is missing (Debian: apt-get install libnuma1)" >&2; exit 2; }
 if ! cmp -s "$here/requirements.txt" "$folder/installed.txt"; then
   rm -rf "$folder"
   "$uv" venv --quiet --python 3.11 "$folder" >&2
