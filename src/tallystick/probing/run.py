@@ -34,7 +34,7 @@ from tallystick.probing.load_points import LoadPoints
 from tallystick.probing.turns import Stopped, machine_of, machine_turn
 
 _MODELS: Final = "models"
-"""Of the folder of all probes: generated ones are made once."""
+"""Of the data directory: generated ones are made once."""
 
 
 class Watcher(Protocol):
@@ -160,7 +160,7 @@ class _Run:
             self._entry,
             log,
             self._probe.config.timeouts.start,
-            models=self._probe.data / FOLDER / _MODELS,
+            models=self._probe.data / _MODELS,
             stop=self._stop.is_set,
         )
         engine = await asyncio.to_thread(manager.__enter__)
