@@ -1,6 +1,6 @@
 """Our figures beside those of vLLM bench, guidellm and aiperf, each under its own definitions: one engine, one load, one tool after another.
 
-.venv/bin/python benchmarks/probe_peers.py [PART…]     parts: llamacpp, vllm, arrivals, capacity; without any, all, within ten minutes
+.venv/bin/python benchmarks/probe_peers.py [PART…]     parts: llamacpp, vllm, arrivals, capacity; without any, all, in about twelve minutes
 
 The peers are installed into .peers/ and .engines/ when they are first needed, 7 GB. Tools take turns, A B C D D C B A, so that an engine or a
 machine that changes meanwhile does so to all of them. No prompt is sent twice, for an engine would have it in its cache.
@@ -55,7 +55,7 @@ OURS = "tallystick"
 
 @dataclass(frozen=True)
 class Setting:
-    """An engine and the load that is put on it, a quarter of what it can take: medians then say what tools see, not how long queues got by chance."""
+    """An engine and its load, so low that most requests are alone: medians then say what tools see, not whose arrivals met more often by chance."""
 
     entry: EngineEntry
     input_tokens: int
@@ -72,10 +72,10 @@ LLAMACPP = Setting(
         model="generated-f32",
         start=Start(model="generated:F32", options={"threads": 1, "parallel": 4, "ctx-size": 8192, "warmup": False}),
     ),
-    input_tokens=256,
+    input_tokens=128,
     output_tokens=64,
-    rate=4,
-    requests=50,
+    rate=3,
+    requests=40,
     rounds=2,
 )
 VLLM = Setting(
@@ -88,8 +88,8 @@ VLLM = Setting(
             options={"dtype": "float32", "enforce-eager": True, "max-num-seqs": 16, "enable-prompt-tokens-details": True},
         ),
     ),
-    input_tokens=128,
-    output_tokens=32,
+    input_tokens=64,
+    output_tokens=16,
     rate=1,
     requests=20,
     rounds=2,
