@@ -35,8 +35,8 @@ kafka:  ## a Kafka broker on 127.0.0.1:9092 for trying things out (Java, Maven)
 clickhouse:  ## a ClickHouse server on 127.0.0.1:8123 for trying things out (npm, once)
 	@deploy/clickhouse/run.sh .clickhouse/data 8123 9000
 
-bench: setup  ## the benchmarks, which print ratios
-	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(PY) $$benchmark; done
+bench: setup  ## the benchmarks, which print ratios (beside other load tools: benchmarks/probe_peers.py, 11 GB once installed)
+	@set -e; for benchmark in $(filter-out benchmarks/probe_peers.py benchmarks/probe_vllm.py,$(wildcard benchmarks/*.py)); do echo "== $$benchmark"; $(PY) $$benchmark; done
 
 docs: setup  ## write the parts of docs/ that are made from the code
 	$(PY) -m tallystick.settings

@@ -23,10 +23,10 @@ from itertools import pairwise
 
 import aiohttp
 
-from tallystick.probes.client import open_session
+from tallystick.probes.client.request import open_session
+from tallystick.probes.client.running import run_stage
 from tallystick.probes.config import Timeouts
 from tallystick.probes.records import GENERATED, Ask, LoadPoint, Outcome, Stage
-from tallystick.probes.running import run_stage
 from tallystick.probes.runs import EngineFacts
 
 DEFINITIONS = """\

@@ -33,8 +33,8 @@ from tallystick.probes.config import EngineEntry, Start
 from tallystick.probes.engines.generated_model import generated_folder
 from tallystick.probes.engines.metrics import read_metrics
 from tallystick.probes.engines.starting import started
+from tallystick.probes.figures.summary import summarise
 from tallystick.probes.records import Stage
-from tallystick.probes.summary import summarise
 from tallystick.probes.views import VIEWS, view
 
 MODELS = environments.FOLDER / "models"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from peers.environments import ROOT, engine_python
 
+from tallystick.probes.figures.summary import StageSummary, summarise
 from tallystick.probes.loading import load_run
-from tallystick.probes.summary import StageSummary, summarise
 
 EXAMPLES = ("vllm-cpu.yaml", "transformers.yaml")
 TALLYSTICK = Path(sys.executable).with_name("tallystick")

@@ -55,7 +55,7 @@ class Hardware(_Part):
 
 
 class Cost(_Part):
-    """What the hardware costs: rented by the hour, or bought. USD. Formulas: probes/hourly_cost.py."""
+    """What the hardware costs: rented by the hour, or bought. USD. Formulas: probes/money/hourly_cost.py."""
 
     usd_per_hour: Money | None = None
     """Of one machine, or of one GPU where `gpus` says how many there are."""

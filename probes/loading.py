@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tallystick.probes.config import Cost, Target
+from tallystick.probes.figures.summary import StageSummary, summarise
 from tallystick.probes.records import ClientHealth, LoadPoint, Record, Sample, Stage
 from tallystick.probes.runs import EngineFacts, RunInfo, State
-from tallystick.probes.summary import StageSummary, summarise
 
 _Part = TypeVar("_Part", bound=BaseModel)
 
@@ -73,7 +73,7 @@ class LoadedRun:
 
     @cached_property
     def summaries(self) -> tuple[StageSummary, ...]:
-        """Of the stages, by probes/summary.py as it is now: definitions that change, change old runs alike."""
+        """Of the stages, by probes/figures/summary.py as it is now: definitions that change, change old runs alike."""
         return tuple(summarise(stage, self.target) for stage in self.stages)
 
     @property

@@ -1,4 +1,4 @@
-"""What is kept of a measured request: its raw times, from which every figure is derived (probes/measures.py).
+"""What is kept of a measured request: its raw times, from which every figure is derived (probes/figures/measures.py).
 
 All times are nanoseconds since the start of the run, of a clock that never steps; `RunInfo.started_ns` says when that was.
 """

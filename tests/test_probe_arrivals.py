@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.probes.arrivals import arrivals, replayed
+from tallystick.probes.load.arrivals import arrivals, replayed
 
 _SECOND = 1_000_000_000
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import read_prices
-from tallystick.probes.breakeven import ApiModel, BreakEven, breakeven
 from tallystick.probes.config import Cost
-from tallystick.probes.cost_split import STATED, Split
-from tallystick.probes.fleet import Need, fleet
-from tallystick.probes.hourly_cost import HOURS_A_MONTH, hourly_cost
-from tallystick.probes.measured_price import Capacity, MeasuredPrice, measured_price
-from tallystick.probes.traffic_mix import Call
+from tallystick.probes.load.traffic_mix import Call
+from tallystick.probes.money.breakeven import ApiModel, BreakEven, breakeven
+from tallystick.probes.money.cost_split import STATED, Split
+from tallystick.probes.money.fleet import Need, fleet
+from tallystick.probes.money.hourly_cost import HOURS_A_MONTH, hourly_cost
+from tallystick.probes.money.measured_price import Capacity, MeasuredPrice, measured_price
 from tallystick.probing.api_prices import api_models
 from tallystick.probing.mix import SHIPPED, trace_calls
 

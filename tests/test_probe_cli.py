@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from made_runs import SECOND, STARTED, info, ladder, write
 
 from tallystick.cli import cli
-from tallystick.probes.figures import DEFINITIONS
+from tallystick.probes.figures.definitions import DEFINITIONS
 from tallystick.probes.loading import find_run
 from tallystick.probes.runs import State
 from tallystick.probes.views import VIEWS

@@ -13,13 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from odd_engine import DONE, Answer, OddEngine, Seen, chunk, event, stream, text_chunk, usage_chunk
 
-from tallystick.probes import sse
-from tallystick.probes.answers import Answer as Reading
-from tallystick.probes.answers import complaint
-from tallystick.probes.client import open_session, send
+from tallystick.probes.client import sse
+from tallystick.probes.client.answers import Answer as Reading
+from tallystick.probes.client.answers import complaint
+from tallystick.probes.client.request import open_session, send
+from tallystick.probes.client.sse import EventStream
 from tallystick.probes.config import Timeouts
 from tallystick.probes.records import Ask, Event, Kind, Outcome, Record, Usage
-from tallystick.probes.sse import EventStream
 
 BODY = b'{"model": "odd", "messages": [{"role": "user", "content": "hello"}], "stream": true}'
 
@@ -304,7 +304,7 @@ def test_no_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_connection_that_does_not_end_after_the_stream_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tallystick.probes.client.AFTER_DONE_S", 0.05)
+    monkeypatch.setattr("tallystick.probes.client.request.AFTER_DONE_S", 0.05)
 
     def script(seen: Seen) -> Answer:
         return Answer([*stream().steps, *((30.0,) if seen.number == 0 else ())])

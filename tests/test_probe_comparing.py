@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe_stages import HEALTHY, poisson, stage
 
-from tallystick.probes.comparing import Comparison, Pair, Side, compare, larger_is_better
 from tallystick.probes.config import Target
-from tallystick.probes.differences import Difference, allowed_for, difference
-from tallystick.probes.figures import DEFINITIONS
-from tallystick.probes.percentiles import Figure, mean, percentile, share
+from tallystick.probes.figures.comparing import Comparison, Pair, Side, compare, larger_is_better
+from tallystick.probes.figures.definitions import DEFINITIONS
+from tallystick.probes.figures.differences import Difference, allowed_for, difference
+from tallystick.probes.figures.percentiles import Figure, mean, percentile, share
+from tallystick.probes.figures.summary import summarise
+from tallystick.probes.figures.verdicts import Judgement, Verdict, regression, regressions, verdicts
 from tallystick.probes.records import LoadPoint, Outcome, Record
-from tallystick.probes.summary import summarise
-from tallystick.probes.verdicts import Judgement, Verdict, regression, regressions, verdicts
 
 TARGET = {"ttft_ms": 150.0}
 WORKLOAD: dict[str, Any] = {"input_tokens": 100, "output_tokens": 11}

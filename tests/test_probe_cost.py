@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.probes.config import Cost
-from tallystick.probes.cost_split import STATED, Split, Timed, split
-from tallystick.probes.hourly_cost import HOURS_A_MONTH, hourly_cost
-from tallystick.probes.measured_price import BUCKETS, Capacity, NoPrice, measured_price, observed_utilisation
-from tallystick.probes.power import Reading, joules
+from tallystick.probes.money.cost_split import STATED, Split, Timed, split
+from tallystick.probes.money.hourly_cost import HOURS_A_MONTH, hourly_cost
+from tallystick.probes.money.measured_price import BUCKETS, Capacity, NoPrice, measured_price, observed_utilisation
+from tallystick.probes.money.power import Reading, joules
 
 CAPACITY = Capacity(2.0, 1000.0, 500.0, 400.0, "poisson 2/s", "TTFT 500 ms for 0.95 of requests")
 

@@ -14,8 +14,8 @@ from tallystick.alerts.config import load_config
 from tallystick.cli import cli
 from tallystick.probes import config
 from tallystick.probes.config import ProbeConfig, read_config
-from tallystick.probes.figures import DEFINITIONS
-from tallystick.probes.percentiles import fewest
+from tallystick.probes.figures.definitions import DEFINITIONS
+from tallystick.probes.figures.percentiles import fewest
 from tallystick.probes.records import Outcome
 from tallystick.probes.report import groups
 from tallystick.probes.views import VIEWS

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llama import llama
 from odd_engine import Answer, Do, OddEngine, refuse, stream
 
-from tallystick.probes.client import open_session, send
+from tallystick.probes.client.request import open_session, send
 from tallystick.probes.config import KINDS, EngineEntry, Timeouts
 from tallystick.probes.engines.bodies import CHAT, COMPLETIONS, OPTIONAL, Prompt, body
 from tallystick.probes.engines.machine import machine

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from odd_engine import DONE, Answer, Do, OddEngine, Script, chunk, event, refuse, stream, usage_chunk
 
-from tallystick.probes.client import Request, open_session, send
+from tallystick.probes.client.request import Request, open_session, send
 from tallystick.probes.config import Timeouts
 from tallystick.probes.records import GENERATED, Ask, Outcome, Record
 from tallystick.probes.runs import EngineFacts

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from probe_stages import MS, answer, record
 
 from tallystick.probes.config import Target
-from tallystick.probes.measures import (
+from tallystick.probes.figures.measures import (
     Judged,
     cached_tokens,
     chunk_gaps_ns,

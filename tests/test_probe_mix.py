@@ -12,7 +12,7 @@ from entries import Entry, a_ledger
 
 from tallystick.attribution.spend import Ask, UnknownDimension
 from tallystick.probes.config import Feature
-from tallystick.probes.traffic_mix import Call, repeated, sampled
+from tallystick.probes.load.traffic_mix import Call, repeated, sampled
 from tallystick.probing.mix import SHIPPED, NoCalls, feature_calls, trace_calls
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystick.probes.percentiles import (
+from tallystick.probes.figures.percentiles import (
     PERCENTS,
     clustered_percentile,
     fewest,

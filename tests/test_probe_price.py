@@ -12,11 +12,11 @@ from made_runs import HEALTH, SECOND, info, ladder, record, write
 
 from tallystick.cli import cli
 from tallystick.probes.config import Cost, Target
+from tallystick.probes.figures.summary import summarise
 from tallystick.probes.loading import LoadedRun, load_run
-from tallystick.probes.measured_price import MeasuredPrice, NoPrice
+from tallystick.probes.money.measured_price import MeasuredPrice, NoPrice
+from tallystick.probes.money.run_price import at_target, capacity_of, price_of
 from tallystick.probes.records import LoadPoint, Outcome, Stage, Usage
-from tallystick.probes.run_price import at_target, capacity_of, price_of
-from tallystick.probes.summary import summarise
 from tallystick.probing.price_entry import entry_of, used_as_served
 from tallystick.server.measured_prices import PriceEntry
 

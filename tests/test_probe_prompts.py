@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama import entry, llama
 
-from tallystick.probes.client import open_session, send
+from tallystick.probes.client.request import open_session, send
 from tallystick.probes.config import Load, Timeouts, Workload
 from tallystick.probes.engines.bodies import CHAT, COMPLETIONS, Prompt, body
 from tallystick.probes.engines.preflight import preflight
 from tallystick.probes.engines.tokens import tokeniser
-from tallystick.probes.prompts import Asked, Made, Prompts, asks, plain_words
+from tallystick.probes.load.prompts import Asked, Made, Prompts, asks, plain_words
+from tallystick.probes.load.sizes import Size
+from tallystick.probes.load.traffic_mix import Call
 from tallystick.probes.records import Ask, LoadPoint
 from tallystick.probes.runs import EngineFacts
-from tallystick.probes.sizes import Size
-from tallystick.probes.traffic_mix import Call
 
 TIMEOUTS = Timeouts()
 CLOSED = LoadPoint("closed", concurrency=1)

@@ -12,10 +12,11 @@ import pytest
 from made_runs import HEALTH, SECOND, STARTED, info, ladder, record, stage, write
 from test_page import browser  # noqa: F401
 
-from tallystick.probes.breakeven import ApiModel, breakeven
 from tallystick.probes.config import Cost
-from tallystick.probes.figures import definition
+from tallystick.probes.figures.definitions import definition
+from tallystick.probes.load.traffic_mix import Call
 from tallystick.probes.loading import LoadedRun, find_runs
+from tallystick.probes.money.breakeven import ApiModel, breakeven
 from tallystick.probes.records import LoadPoint, Outcome, Stage
 from tallystick.probes.report.facts import differing, shared
 from tallystick.probes.report.html import report, write_report
@@ -23,7 +24,6 @@ from tallystick.probes.report.limits import limit_of
 from tallystick.probes.report.money import Money, priced
 from tallystick.probes.report.wording import titled
 from tallystick.probes.runs import State
-from tallystick.probes.traffic_mix import Call
 
 SECTIONS = [
     "measured", "comparison", "latency", "throughput", "stages", "distribution", "timeline", "engine", "cache", "money", "failures",

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_engine import Answer, Do, OddEngine, chunk, refuse, stream
 
-from tallystick.probes import running
-from tallystick.probes.client import open_session
-from tallystick.probes.client_health import health
+from tallystick.probes.client import running
+from tallystick.probes.client.health import health
+from tallystick.probes.client.pacing import due
+from tallystick.probes.client.request import open_session
 from tallystick.probes.config import Timeouts
-from tallystick.probes.pacing import due
 from tallystick.probes.records import GENERATED, Ask, LoadPoint, Outcome, Record, Stage
 from tallystick.probes.runs import EngineFacts
 

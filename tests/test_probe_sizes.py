@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.probes.config import Feature, Spread, Workload
-from tallystick.probes.sizes import CONTROL, INTERLEAVED, WARM, Drawn, draw, sizes
-from tallystick.probes.traffic_mix import Call
+from tallystick.probes.load.sizes import CONTROL, INTERLEAVED, WARM, Drawn, draw, sizes
+from tallystick.probes.load.traffic_mix import Call
 
 CALLS = [Call(at_ns=1000 + 10 * at, input_tokens=100 + at, cached_tokens=at, output_tokens=at % 7) for at in range(50)]
 

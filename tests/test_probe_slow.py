@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tallystick.probes.figures.summary import StageSummary, summarise
 from tallystick.probes.loading import LoadedRun, load_run
 from tallystick.probes.records import Kind, Outcome, Stage
 from tallystick.probes.runs import State
-from tallystick.probes.summary import StageSummary, summarise
 
 ROOT = Path(__file__).parent.parent
 TALLYSTICK = Path(sys.executable).with_name("tallystick")

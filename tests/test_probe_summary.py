@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from probe_stages import HEALTHY, MS, SECOND, answer, poisson, record, sample, stage
 
 from tallystick.probes.config import Target
-from tallystick.probes.figures import DEFINITIONS, definition
-from tallystick.probes.percentiles import Figure
-from tallystick.probes.rates import rate, shares, window
+from tallystick.probes.figures.definitions import DEFINITIONS, definition
+from tallystick.probes.figures.percentiles import Figure
+from tallystick.probes.figures.rates import rate, shares, window
+from tallystick.probes.figures.summary import StageSummary, summarise
 from tallystick.probes.records import LoadPoint, Outcome, Record, Usage
-from tallystick.probes.summary import StageSummary, summarise
 
 TARGET = Target(ttft_ms=150, tpot_ms=20)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.probes.config import Load, Target
+from tallystick.probes.load.sweep import KEEPS_UP, RESOLUTION, Reached, highest_good, knee, next_point
 from tallystick.probes.records import LoadPoint
-from tallystick.probes.sweep import KEEPS_UP, RESOLUTION, Reached, highest_good, knee, next_point
 
 TARGET = Target(ttft_ms=500, share=0.95)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from probe_stages import MS, answer, poisson, record
 
 from tallystick.probes.config import Target
-from tallystick.probes.measures import tpot_ns, ttft_ns
+from tallystick.probes.figures.measures import tpot_ns, ttft_ns
 from tallystick.probes.records import Event, Kind, Outcome, Usage
 from tallystick.probes.views import VIEWS, view
 

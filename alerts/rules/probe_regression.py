@@ -20,7 +20,7 @@ from tallystick.alerts.spend_sql import Bound, filled
 
 
 class _Kind(NamedTuple):
-    """figure: of probes/figures.py. sign: 1 where more is worse."""
+    """figure: of probes/figures/definitions.py. sign: 1 where more is worse."""
 
     figure: str
     title: str

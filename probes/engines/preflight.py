@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from tallystick.probes.client import send
+from tallystick.probes.client.request import send
 from tallystick.probes.config import EngineEntry, Timeouts
 from tallystick.probes.engines.bodies import CHAT, COMPLETIONS, OPTIONAL, Prompt, body
 from tallystick.probes.engines.profiles import Profile, profile

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from tallystick.probes.comparing import Comparison, Side, compare, compared_figures
-from tallystick.probes.differences import Difference
+from tallystick.probes.figures.comparing import Comparison, Side, compare, compared_figures
+from tallystick.probes.figures.differences import Difference
+from tallystick.probes.figures.verdicts import Judgement, Regression, regressions, verdicts
 from tallystick.probes.loading import LoadedRun
 from tallystick.probes.report.blocks import Block, Table
 from tallystick.probes.report.shown import Shown
 from tallystick.probes.report.ticks import number
 from tallystick.probes.report.wording import meanings, titled
-from tallystick.probes.verdicts import Judgement, Regression, regressions, verdicts
 
 TONES: Final[Mapping[Judgement, str]] = {Judgement.BETTER: "good", Judgement.WORSE: "bad", Judgement.CANNOT: "warn"}
 

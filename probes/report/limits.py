@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tallystick.probes.load.sweep import HighestGood, highest_good, knee, reached
 from tallystick.probes.loading import LoadedRun
 from tallystick.probes.records import Stage
 from tallystick.probes.report.plots import Rule
 from tallystick.probes.report.shown import Shown
-from tallystick.probes.sweep import HighestGood, highest_good, knee, reached
 
 
 class Limit(NamedTuple):

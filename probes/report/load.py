@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from tallystick.probes.figures.summary import StageSummary
 from tallystick.probes.report.blocks import Block, Table
 from tallystick.probes.report.plots import Plot, Point, Rule, Series
 from tallystick.probes.report.shown import Shown
 from tallystick.probes.report.wording import end_to_end, first_token, meanings, titled, written
-from tallystick.probes.summary import StageSummary
 
 _LATENCIES: Final = (
     "ttft_p50", "ttft_p95", "ttft_scheduled_p50", "ttft_scheduled_p95", "tpot_p50", "tpot_p95", "icl_p95", "e2e_p50", "e2e_p95",

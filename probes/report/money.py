@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from tallystick.probes.breakeven import BreakEven
 from tallystick.probes.loading import LoadedRun
-from tallystick.probes.measured_price import BUCKETS, MeasuredPrice, NoPrice
+from tallystick.probes.money.breakeven import BreakEven
+from tallystick.probes.money.measured_price import BUCKETS, MeasuredPrice, NoPrice
+from tallystick.probes.money.run_price import price_of
 from tallystick.probes.report.blocks import Block, Table
 from tallystick.probes.report.plots import Plot, Point, Rule, Series
 from tallystick.probes.report.shown import Shown
 from tallystick.probes.report.ticks import number
-from tallystick.probes.run_price import price_of
 
 DEFINITIONS: Final[Mapping[str, str]] = {
     "USD a million tokens": "cost of an hour / (3600 × tokens a second) × 1,000,000, at the highest load within the latency target / utilisation",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from tallystick.probes.measures import began_ns, e2e_ns, measured, ttft_ns
+from tallystick.probes.figures.measures import began_ns, e2e_ns, measured, ttft_ns
 from tallystick.probes.records import Outcome, Record, Stage
 from tallystick.probes.report.blocks import Block, Table
 from tallystick.probes.report.plots import Plot, Point, Series

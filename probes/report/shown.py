@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tallystick.probes.figures.summary import StageSummary
 from tallystick.probes.loading import LoadedRun
-from tallystick.probes.summary import StageSummary
 
 
 class Shown(NamedTuple):

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tallystick.probes.figures import DEFINITIONS, definition
-from tallystick.probes.percentiles import Figure
+from tallystick.probes.figures.definitions import DEFINITIONS, definition
+from tallystick.probes.figures.percentiles import Figure
+from tallystick.probes.figures.summary import StageSummary
 from tallystick.probes.report.ticks import number
-from tallystick.probes.summary import StageSummary
 
 _NAMES: Final[Mapping[str, str]] = {
     "ttft": "TTFT",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tallystick.probes.config import Target
-from tallystick.probes.measures import measured
+from tallystick.probes.figures.measures import measured
 from tallystick.probes.records import Record
 from tallystick.probes.views import aiperf, guidellm, vllm
 

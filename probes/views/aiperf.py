@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from tallystick.probes.config import Target
-from tallystick.probes.measures import NS_PER_MS, generated
+from tallystick.probes.figures.measures import NS_PER_MS, generated
 from tallystick.probes.records import Outcome, Record
 from tallystick.probes.views.seen import seen, told, within
 

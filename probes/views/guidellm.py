@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from tallystick.probes.config import Target
-from tallystick.probes.measures import generated, input_tokens
-from tallystick.probes.percentiles import Floats
+from tallystick.probes.figures.measures import generated, input_tokens
+from tallystick.probes.figures.percentiles import Floats
 from tallystick.probes.records import Outcome, Record
 from tallystick.probes.views.seen import seen, told, within
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tallystick.probes.config import Target
-from tallystick.probes.measures import NS_PER_MS, output_tokens
+from tallystick.probes.figures.measures import NS_PER_MS, output_tokens
 from tallystick.probes.records import Event, Kind, Record
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from tallystick.probes.config import Target
-from tallystick.probes.measures import input_tokens
+from tallystick.probes.figures.measures import input_tokens
 from tallystick.probes.records import Kind, Outcome, Record
 from tallystick.probes.views.seen import seen, told, within
 

@@ -1,6 +1,6 @@
 -- Runs of probes, as they were pushed: operators' alone, and no tenant's. A run stands once its row is here, which is written last: its figures and
 -- requests are those of the same revision (what was pushed, as a hash). What is pushed again when more is known replaces it: read with FINAL.
--- stages, info: as JSON, whole (probes/summary.py, probes/runs.py). workload: hash of what was asked and how; runs that differ in it aren't compared.
+-- stages, info: as JSON, whole (probes/figures/summary.py, probes/runs.py). workload: hash of what was asked and how; runs that differ in it aren't compared.
 CREATE TABLE IF NOT EXISTS probe_runs
 (
     id String,

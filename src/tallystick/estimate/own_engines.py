@@ -5,9 +5,9 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from tallystick.estimate.traffic import Traffic
-from tallystick.probes.fleet import Fleet, Need, fleet
-from tallystick.probes.hourly_cost import EXACT, HOURS_A_MONTH
-from tallystick.probes.measured_price import Bucket, MeasuredPrice
+from tallystick.probes.money.fleet import Fleet, Need, fleet
+from tallystick.probes.money.hourly_cost import EXACT, HOURS_A_MONTH
+from tallystick.probes.money.measured_price import Bucket, MeasuredPrice
 
 
 class Own(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Final
 from tallystick.attribution.prices import PriceBook
 from tallystick.estimate.models import meant, rates_of
 from tallystick.estimating import Rates
-from tallystick.probes.breakeven import ApiModel
-from tallystick.probes.traffic_mix import Call
+from tallystick.probes.load.traffic_mix import Call
+from tallystick.probes.money.breakeven import ApiModel
 
 _MILLION: Final = 1_000_000
 

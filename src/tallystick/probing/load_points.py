@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from tallystick.probes.config import Load, Target
+from tallystick.probes.figures.summary import StageSummary
+from tallystick.probes.load.sweep import Reached, next_point, reached
 from tallystick.probes.records import LoadPoint
-from tallystick.probes.summary import StageSummary
-from tallystick.probes.sweep import Reached, next_point, reached
 
 
 class LoadPoints:

@@ -8,7 +8,7 @@ from tallystick.attribution.moments import end_of_day, moment
 from tallystick.attribution.spend import Ask, filters, period
 from tallystick.attribution.sql_files import statement
 from tallystick.probes.config import Feature
-from tallystick.probes.traffic_mix import Call, Mix
+from tallystick.probes.load.traffic_mix import Call, Mix
 from tallystick.traffic import DATA
 from tallystick.traffic.blocks import PromptCache
 from tallystick.traffic.files import BadLine, NotATrace, Request, open_trace

@@ -6,11 +6,11 @@ from datetime import datetime
 from pathlib import Path
 
 from tallystick.estimate.models import book_of
-from tallystick.probes.breakeven import breakeven
 from tallystick.probes.config import BreakEven
+from tallystick.probes.load.traffic_mix import Mix
 from tallystick.probes.loading import LoadedRun
+from tallystick.probes.money.breakeven import breakeven
 from tallystick.probes.report.money import Money, priced
-from tallystick.probes.traffic_mix import Mix
 from tallystick.probing.api_prices import api_models
 
 

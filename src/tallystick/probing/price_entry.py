@@ -7,7 +7,7 @@ from typing import Any
 
 from tallystick.attribution.spend import Ask, period
 from tallystick.attribution.sql_files import statement
-from tallystick.probes.measured_price import BUCKETS, Bucket, MeasuredPrice, NoPrice, observed_utilisation
+from tallystick.probes.money.measured_price import BUCKETS, Bucket, MeasuredPrice, NoPrice, observed_utilisation
 
 _HOUR_NS = 3600 * 10**9
 

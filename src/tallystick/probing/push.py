@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any, Final
 
+from tallystick.probes.figures.percentiles import Figure
+from tallystick.probes.figures.summary import StageSummary
 from tallystick.probes.loading import LoadedRun
-from tallystick.probes.percentiles import Figure
-from tallystick.probes.summary import StageSummary
 
 _PART: Final = 8 << 20
 """Bytes of requests in one part."""

@@ -13,7 +13,8 @@ from typing import Final, Protocol
 
 import aiohttp
 
-from tallystick.probes.client import open_session, send
+from tallystick.probes.client.request import open_session, send
+from tallystick.probes.client.running import run_stage
 from tallystick.probes.config import EngineEntry, ProbeConfig
 from tallystick.probes.engines.bodies import Prompt, body
 from tallystick.probes.engines.machine import machine
@@ -21,15 +22,14 @@ from tallystick.probes.engines.metrics import scrape
 from tallystick.probes.engines.preflight import PreflightFailed, preflight
 from tallystick.probes.engines.starting import Started, StartFailed, started
 from tallystick.probes.engines.tokens import TokeniserError, tokeniser
+from tallystick.probes.figures.summary import StageSummary, summarise
+from tallystick.probes.load.prompts import Prompts, asks
+from tallystick.probes.load.traffic_mix import Call
 from tallystick.probes.loading import FOLDER
-from tallystick.probes.power import PowerMeter
-from tallystick.probes.prompts import Prompts, asks
+from tallystick.probes.money.power import PowerMeter
 from tallystick.probes.records import Ask, LoadPoint, Outcome, Record
 from tallystick.probes.run_folder import CantKeep, RunFolder, run_id
-from tallystick.probes.running import run_stage
 from tallystick.probes.runs import EngineFacts, RunInfo, State
-from tallystick.probes.summary import StageSummary, summarise
-from tallystick.probes.traffic_mix import Call
 from tallystick.probing.load_points import LoadPoints
 from tallystick.probing.turns import Stopped, machine_of, machine_turn
 

@@ -41,7 +41,7 @@ class PushedFigure(BaseModel):
 
 
 class PushedStage(BaseModel):
-    """A stage. reasons: why its figures can't be trusted. summary: as probes/summary.py has it, kept as it is."""
+    """A stage. reasons: why its figures can't be trusted. summary: as probes/figures/summary.py has it, kept as it is."""
 
     number: Annotated[int, Field(ge=0, lt=2**16)]
     load: Text

@@ -19,8 +19,8 @@ from tallystick.cli.probe.price import Terms, ratio_option, usd_per_hour_option
 from tallystick.settings import Settings
 
 if TYPE_CHECKING:
-    from tallystick.probes.breakeven import Against, BreakEven
-    from tallystick.probes.traffic_mix import Mix
+    from tallystick.probes.load.traffic_mix import Mix
+    from tallystick.probes.money.breakeven import Against, BreakEven
 
 _MILLION: Final = 1_000_000
 _STEPS: Final = 12
@@ -75,7 +75,7 @@ def breakeven(
     prices = {run.info.id: Terms(usd_per_hour, ratio).price(run) for run in runs}
 
     from tallystick.estimate.models import book_of
-    from tallystick.probes.breakeven import breakeven as reckon
+    from tallystick.probes.money.breakeven import breakeven as reckon
     from tallystick.probing.api_prices import api_models
 
     mix = _mix(trace, given, since, until, settings)

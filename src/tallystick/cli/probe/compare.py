@@ -88,7 +88,7 @@ def compare(
 
 def _side_by_side(runs: "Sequence[Shown]") -> None:
     """What differs between the runs, and their figures at each load that more than one was measured at."""
-    from tallystick.probes.comparing import CLOSED, OPEN
+    from tallystick.probes.figures.comparing import CLOSED, OPEN
     from tallystick.probes.report.facts import differing
     from tallystick.probes.report.wording import titled, written
 

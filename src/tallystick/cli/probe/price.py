@@ -21,7 +21,7 @@ from tallystick.settings import Settings
 
 if TYPE_CHECKING:
     from tallystick.probes.loading import LoadedRun
-    from tallystick.probes.measured_price import MeasuredPrice
+    from tallystick.probes.money.measured_price import MeasuredPrice
 
 _SHOWN: Final = Decimal("1e-6")
 
@@ -53,8 +53,8 @@ class Terms:
     def price(self, run: "LoadedRun") -> "MeasuredPrice":
         """At full use. Raises Failure."""
         from tallystick.probes.config import Cost
-        from tallystick.probes.measured_price import NoPrice
-        from tallystick.probes.run_price import price_of
+        from tallystick.probes.money.measured_price import NoPrice
+        from tallystick.probes.money.run_price import price_of
 
         cost = run.cost if self.usd_per_hour is None else Cost(usd_per_hour=self.usd_per_hour)
         if cost is None:
@@ -162,7 +162,7 @@ def _begins(given: str | None) -> datetime:
 def _used(
     full: "MeasuredPrice", utilisation: str, *, model: str, since: int, engines: int, settings: Settings
 ) -> "MeasuredPrice":
-    from tallystick.probes.measured_price import NoPrice
+    from tallystick.probes.money.measured_price import NoPrice
 
     try:
         if utilisation == "ledger":

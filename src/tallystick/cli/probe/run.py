@@ -21,11 +21,11 @@ from tallystick.settings import Settings
 
 if TYPE_CHECKING:
     from tallystick.probes.config import BreakEven, EngineEntry, ProbeConfig, Workload
+    from tallystick.probes.figures.summary import StageSummary
+    from tallystick.probes.load.traffic_mix import Mix
     from tallystick.probes.loading import LoadedRun
     from tallystick.probes.records import LoadPoint, Record
     from tallystick.probes.runs import RunInfo
-    from tallystick.probes.summary import StageSummary
-    from tallystick.probes.traffic_mix import Mix
 
 _TOLD_EVERY_S: Final = 0.5
 

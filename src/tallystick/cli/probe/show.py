@@ -128,7 +128,7 @@ def _tell_view(name: str) -> None:
 
 
 def _define(form: Form) -> None:
-    from tallystick.probes.figures import DEFINITIONS
+    from tallystick.probes.figures.definitions import DEFINITIONS
 
     for name, said in DEFINITIONS.items():
         click.echo(f"{name}: {said}", err=form != "table")

@@ -20,7 +20,7 @@ that were fast enough, which `StageSummary.censored` says.
 from collections.abc import Sequence
 from typing import Final
 
-from tallystick.probes.rates import answered_rate
+from tallystick.probes.figures.rates import answered_rate
 from tallystick.probes.records import Outcome, Record, Stage
 
 LATE_SHARE: Final = 0.05

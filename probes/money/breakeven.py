@@ -9,11 +9,22 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
 
-from tallystick.probes.fleet import Demand, Fleet, Need, Step, always_from, demand_of, fleet, staircase, tokens_of, wins_from
-from tallystick.probes.hourly_cost import EXACT
-from tallystick.probes.measured_price import BUCKETS, MeasuredPrice
-from tallystick.probes.sensitivity import Case, Sides, cases
-from tallystick.probes.traffic_mix import Call, sampled
+from tallystick.probes.load.traffic_mix import Call, sampled
+from tallystick.probes.money.fleet import (
+    Demand,
+    Fleet,
+    Need,
+    Step,
+    always_from,
+    demand_of,
+    fleet,
+    staircase,
+    tokens_of,
+    wins_from,
+)
+from tallystick.probes.money.hourly_cost import EXACT
+from tallystick.probes.money.measured_price import BUCKETS, MeasuredPrice
+from tallystick.probes.money.sensitivity import Case, Sides, cases
 
 Winner = Literal["own", "api"]
 

@@ -7,9 +7,9 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Final
 
-from tallystick.probes.comparing import Comparison, Pair, larger_is_better
-from tallystick.probes.differences import Difference, allowed_for, difference
-from tallystick.probes.percentiles import Figure, student
+from tallystick.probes.figures.comparing import Comparison, Pair, larger_is_better
+from tallystick.probes.figures.differences import Difference, allowed_for, difference
+from tallystick.probes.figures.percentiles import Figure, student
 from tallystick.probes.report.ticks import number
 from tallystick.probes.report.wording import titled
 

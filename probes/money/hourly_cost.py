@@ -53,7 +53,7 @@ class HourlyCost:
 
 
 def hourly_cost(cost: Cost, watts: float | None = None) -> HourlyCost:
-    """watts: measured while the probe ran (probes/power.py), of all GPUs together; what counts where the configuration says `nvml`.
+    """watts: measured while the probe ran (probes/money/power.py), of all GPUs together; what counts where the configuration says `nvml`.
 
     The purchase price and the watts are those of the whole machine, the rent that of one of `gpus`.
     """

@@ -14,11 +14,11 @@ from typing import Final
 
 import aiohttp
 
-from tallystick.probes.answers import Answer, complaint
+from tallystick.probes.client.answers import Answer, complaint
+from tallystick.probes.client.sse import EventStream
 from tallystick.probes.config import Timeouts
 from tallystick.probes.records import Ask, Outcome, Record
 from tallystick.probes.runs import EngineFacts
-from tallystick.probes.sse import EventStream
 
 if sys.platform != "win32":
     import resource

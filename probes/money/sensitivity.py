@@ -4,8 +4,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from tallystick.probes.fleet import Need, fleet
-from tallystick.probes.hourly_cost import EXACT
+from tallystick.probes.money.fleet import Need, fleet
+from tallystick.probes.money.hourly_cost import EXACT
 
 _FACTORS: Final = (Decimal("0.5"), Decimal("0.8"), Decimal("1.25"), Decimal(2))
 _SHARES: Final = (Decimal(0), Decimal("0.5"), Decimal("0.9"))

@@ -1,4 +1,4 @@
-"""Whether the client itself kept up: what it was late with is no engine's latency. probes/saturation.py decides from it."""
+"""Whether the client itself kept up: what it was late with is no engine's latency. probes/figures/saturation.py decides from it."""
 
 import asyncio
 import time

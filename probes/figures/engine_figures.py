@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tallystick.probes.measures import output_tokens
+from tallystick.probes.figures.measures import output_tokens
 from tallystick.probes.records import Record, Sample
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tallystick.probes.differences import Difference, allowed_for, difference
-from tallystick.probes.percentiles import Figure, mean
-from tallystick.probes.summary import StageSummary
+from tallystick.probes.figures.differences import Difference, allowed_for, difference
+from tallystick.probes.figures.percentiles import Figure, mean
+from tallystick.probes.figures.summary import StageSummary
 
 OPEN: Final = (
     "ttft_scheduled_p50",

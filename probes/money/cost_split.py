@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tallystick.probes import measures
-from tallystick.probes.hourly_cost import EXACT
+from tallystick.probes.figures import measures
+from tallystick.probes.money.hourly_cost import EXACT
 from tallystick.probes.records import Outcome, Record
 
 STATED: Final = (Decimal(1), Decimal("0.1"), Decimal(4))

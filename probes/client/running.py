@@ -15,10 +15,10 @@ from typing import Final
 
 import aiohttp
 
-from tallystick.probes.client import Request
-from tallystick.probes.client_health import Ticker
+from tallystick.probes.client.health import Ticker
+from tallystick.probes.client.pacing import due
+from tallystick.probes.client.request import Request
 from tallystick.probes.config import Timeouts
-from tallystick.probes.pacing import due
 from tallystick.probes.records import Ask, LoadPoint, Outcome, Record, Sample, Stage
 from tallystick.probes.runs import EngineFacts
 

@@ -15,8 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from tallystick.probes.measures import generated
-from tallystick.probes.percentiles import Figure, Floats, student
+from tallystick.probes.figures.measures import generated
+from tallystick.probes.figures.percentiles import Figure, Floats, student
 from tallystick.probes.records import Outcome, Record
 
 METHOD: Final = "rate in the window, interval of batch means"

@@ -5,12 +5,12 @@ from dataclasses import replace
 from decimal import Decimal
 
 from tallystick.probes.config import Cost, Target
-from tallystick.probes.cost_split import split, timed
-from tallystick.probes.hourly_cost import hourly_cost
-from tallystick.probes.measured_price import Capacity, MeasuredPrice, NoPrice, measured_price
+from tallystick.probes.figures.summary import StageSummary
+from tallystick.probes.load.sweep import highest_good, reached
+from tallystick.probes.money.cost_split import split, timed
+from tallystick.probes.money.hourly_cost import hourly_cost
+from tallystick.probes.money.measured_price import Capacity, MeasuredPrice, NoPrice, measured_price
 from tallystick.probes.records import Stage
-from tallystick.probes.summary import StageSummary
-from tallystick.probes.sweep import highest_good, reached
 
 
 def price_of(

@@ -10,10 +10,10 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from tallystick.probes.config import Target
-from tallystick.probes.differences import Difference, allowed_for, difference
-from tallystick.probes.engine_figures import EngineFigures, disagreement, engine_figures
-from tallystick.probes.figures import latency_figures, rate_figures
-from tallystick.probes.measures import (
+from tallystick.probes.figures.definitions import latency_figures, rate_figures
+from tallystick.probes.figures.differences import Difference, allowed_for, difference
+from tallystick.probes.figures.engine_figures import EngineFigures, disagreement, engine_figures
+from tallystick.probes.figures.measures import (
     NS_PER_MS,
     Judged,
     cached_tokens,
@@ -25,10 +25,10 @@ from tallystick.probes.measures import (
     output_tokens,
     ttft_ns,
 )
-from tallystick.probes.percentiles import Figure, percentile, share
-from tallystick.probes.rates import Window, answered_rate, offered_rate, window
+from tallystick.probes.figures.percentiles import Figure, percentile, share
+from tallystick.probes.figures.rates import Window, answered_rate, offered_rate, window
+from tallystick.probes.figures.saturation import LAG_MS, distrust
 from tallystick.probes.records import LoadPoint, Outcome, Record, Stage
-from tallystick.probes.saturation import LAG_MS, distrust
 
 CENSORED_SHARE: Final = 0.05
 """Of measured requests, beyond which those cancelled could have moved a p95."""
@@ -75,7 +75,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class StageSummary:
-    """figures: by name, as `DEFINITIONS` (probes/figures.py) has them. outcomes: measured requests; warmup: those that aren't.
+    """figures: by name, as `DEFINITIONS` (probes/figures/definitions.py) has them. outcomes: measured requests; warmup: those that aren't.
 
     offered_rate: requests a second that were due; answered_rate: that ended well, from the first end to the last. window: of the rates.
     differences: of the groups' median TTFT. reasons: why not to believe it, in words. notes: what is to be told beside.

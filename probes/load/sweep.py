@@ -10,8 +10,8 @@ from math import sqrt
 from typing import Final, NamedTuple
 
 from tallystick.probes.config import Load, Target
+from tallystick.probes.figures.summary import StageSummary
 from tallystick.probes.records import LoadPoint
-from tallystick.probes.summary import StageSummary
 
 RESOLUTION: Final = 1.1
 """Between a rate that is met and one that isn't, below which no stage is spent: a stage of 100 requests sees no finer."""

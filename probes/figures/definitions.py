@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from tallystick.probes.measures import (
+from tallystick.probes.figures.measures import (
     NS_PER_MS,
     cached_tokens,
     chunk_gaps_ns,
@@ -15,8 +15,8 @@ from tallystick.probes.measures import (
     ttfc_ns,
     ttft_ns,
 )
-from tallystick.probes.percentiles import PERCENTS, Figure, clustered_percentile, mean, percentile
-from tallystick.probes.rates import Window, rate, shares
+from tallystick.probes.figures.percentiles import PERCENTS, Figure, clustered_percentile, mean, percentile
+from tallystick.probes.figures.rates import Window, rate, shares
 from tallystick.probes.records import Record
 
 

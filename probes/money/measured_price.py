@@ -1,7 +1,7 @@
 """What a token of one's own engine costs: an hour of it, over what it does in an hour. Pure. Definitions: docs/probes.md.
 
 $/M of all tokens = $/h / (3600 × tokens/s) × 1e6, at the highest rate that meets the latency target, over the utilisation.
-By bucket: each has a weight (probes/cost_split.py), prices are to each other as the weights are, and the measured mix comes to the hour.
+By bucket: each has a weight (probes/money/cost_split.py), prices are to each other as the weights are, and the measured mix comes to the hour.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from tallystick.probes.cost_split import Split
-from tallystick.probes.hourly_cost import EXACT, HourlyCost
+from tallystick.probes.money.cost_split import Split
+from tallystick.probes.money.hourly_cost import EXACT, HourlyCost
 
 Bucket = Literal["input", "cache_read", "output"]
 BUCKETS: Final[tuple[Bucket, ...]] = ("input", "cache_read", "output")

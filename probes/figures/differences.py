@@ -14,7 +14,7 @@ from math import inf, sqrt
 from statistics import NormalDist
 from typing import Final
 
-from tallystick.probes.percentiles import CONFIDENCE, Figure
+from tallystick.probes.figures.percentiles import CONFIDENCE, Figure
 
 ALPHA: Final = 1 - CONFIDENCE
 _NORMAL: Final = NormalDist()

@@ -5,9 +5,9 @@ from random import Random
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
-from tallystick.probes.arrivals import stream
 from tallystick.probes.config import Prefix, Spread, Workload
-from tallystick.probes.traffic_mix import Call, repeated, sampled
+from tallystick.probes.load.arrivals import stream
+from tallystick.probes.load.traffic_mix import Call, repeated, sampled
 
 COLD: Final = "cold"
 WARM: Final = "warm"

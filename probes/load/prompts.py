@@ -11,13 +11,13 @@ from importlib.resources import files
 from random import Random
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from tallystick.probes.arrivals import arrivals, replayed
 from tallystick.probes.config import Load, Prefix, Workload
 from tallystick.probes.engines.bodies import Prompt, body
+from tallystick.probes.load.arrivals import arrivals, replayed
+from tallystick.probes.load.sizes import Size, sizes
+from tallystick.probes.load.traffic_mix import Call
 from tallystick.probes.records import Ask, LoadPoint
 from tallystick.probes.runs import EngineFacts
-from tallystick.probes.sizes import Size, sizes
-from tallystick.probes.traffic_mix import Call
 
 _MEASURED: Final = 32
 """Tokens of the prompt by which it is seen what the engine adds."""
@@ -162,7 +162,7 @@ class Prompts:
 
 def plain_words() -> tuple[str, ...]:
     """Of English, so common that most vocabularies have a token for each."""
-    return tuple(files("tallystick.probes").joinpath("plain_words.txt").read_text(encoding="utf-8").split())
+    return tuple(files("tallystick.probes.load").joinpath("plain_words.txt").read_text(encoding="utf-8").split())
 
 
 async def asks(

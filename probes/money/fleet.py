@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from tallystick.probes.hourly_cost import EXACT, HOURS_A_MONTH
-from tallystick.probes.measured_price import BUCKETS, Bucket, MeasuredPrice
-from tallystick.probes.traffic_mix import Call
+from tallystick.probes.load.traffic_mix import Call
+from tallystick.probes.money.hourly_cost import EXACT, HOURS_A_MONTH
+from tallystick.probes.money.measured_price import BUCKETS, Bucket, MeasuredPrice
 
 _VOLUMES: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 """Million tokens a month."""

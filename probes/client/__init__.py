@@ -1,0 +1,1 @@
+"""Requests sent, and everything that was seen of them."""

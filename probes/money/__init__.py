@@ -1,0 +1,1 @@
+"""What an engine's tokens cost, and from where on it is cheaper than an API."""
