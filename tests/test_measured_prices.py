@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,8 +21,7 @@ from tallystick.attribution.prices_file import MeasuredPrice, UserPrices, read_p
 from tallystick.client import Client, Refused
 from tallystick.ingest.errors import StoreUnavailable
 from tallystick.ingest.keys import Role
-from tallystick.ingest.migrate import migrate
-from tallystick.ingest.store import open_store
+from tallystick.ingest.store import EmbeddedStore
 from tallystick.schema.models import Seen
 from tallystick.server.measured_prices import FRESH_S, PresentBook, PriceEntry
 
@@ -105,28 +105,33 @@ def test_what_no_entry_is(wrong: dict[str, Any]) -> None:
         PriceEntry.model_validate(ENTRY | wrong)
 
 
-def test_prices_of_other_processes_are_seen_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@contextmanager
+def without_its_table(store: EmbeddedStore) -> Iterator[None]:
+    store.client().command("RENAME TABLE measured_prices TO elsewhere")
+    yield
+    store.client().command("RENAME TABLE elsewhere TO measured_prices")
+
+
+def test_prices_of_other_processes_are_seen_within_a_minute(chdb_store: EmbeddedStore) -> None:
     now = [0.0]
-    with open_store(tmp_path / "data") as store:
-        with pytest.raises(StoreUnavailable):
-            PresentBook(store, UserPrices()).book()
-        migrate(store, 0)
-        ours, theirs = (PresentBook(store, UserPrices(), lambda: now[0]) for _ in range(2))
-        before = ours.book()
-        assert ours.book() is before
-        assert usd(before, seen("vllm")) is None
-        made = theirs.enter(PriceEntry.model_validate(ENTRY), "ana", NOW)
-        assert (made.entered_by, made.price_id) == ("ana", "probe@20261121T163000-f32-3fa9,self,qwen3-8b,from=2026-01-01")
-        assert usd(theirs.book(), seen("vllm")) == Decimal("1.5")
-        assert ours.book() is before
-        now[0] += FRESH_S
-        assert usd(ours.book(), seen("vllm")) == Decimal("1.5")
-        assert ours.entered() == theirs.entered()
-        present = ours.book()
-        store.client().command("RENAME TABLE measured_prices TO elsewhere")
+    with without_its_table(chdb_store), pytest.raises(StoreUnavailable):
+        PresentBook(chdb_store, UserPrices()).book()
+    ours, theirs = (PresentBook(chdb_store, UserPrices(), lambda: now[0]) for _ in range(2))
+    before = ours.book()
+    assert ours.book() is before
+    assert usd(before, seen("vllm")) is None
+    made = theirs.enter(PriceEntry.model_validate(ENTRY), "ana", NOW)
+    assert (made.entered_by, made.price_id) == ("ana", "probe@20261121T163000-f32-3fa9,self,qwen3-8b,from=2026-01-01")
+    assert usd(theirs.book(), seen("vllm")) == Decimal("1.5")
+    assert ours.book() is before
+    now[0] += FRESH_S
+    assert usd(ours.book(), seen("vllm")) == Decimal("1.5")
+    assert ours.entered() == theirs.entered()
+    present = ours.book()
+    with without_its_table(chdb_store):
         now[0] += FRESH_S
         assert ours.book() is present
+    chdb_store.client().command("TRUNCATE TABLE measured_prices")
 
 
 CALL = {"gen_ai.provider.name": "openai", "gen_ai.request.model": "qwen3-8b", "gen_ai.response.model": "qwen3-8b"}
