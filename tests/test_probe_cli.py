@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from made_runs import SECOND, STARTED, info, ladder, write
+from made_runs import SECOND, STARTED, info, ladder, stage, write
 
 from tallystick.cli import cli
 from tallystick.probes.figures.definitions import DEFINITIONS
@@ -170,3 +170,14 @@ def test_flags_that_exclude_each_other(data: Path) -> None:
     assert probe(data, "compare", "quantised", "--json", "--csv").exit_code == 2
     assert probe(data, "show", "last", "--view", "other").exit_code == 2
     assert probe(data, "compare").exit_code == 2
+
+
+def test_groups_of_a_cache_experiment_are_shown_with_their_differences(tmp_path: Path) -> None:
+    names = ("cold", "warm", "control", "interleaved")
+    one = stage(1, 4, ttft_ms=40, tpot_ms=4)
+    grouped = [replace(record, group=names[record.number % 4]) for record in one.records]
+    write(tmp_path, info("F32"), replace(one, records=grouped))
+    done = probe(tmp_path, "show", "last")
+    assert all(f"{name}_ttft_p50" in done.output for name in names)
+    assert "interleaved - control, medians of TTFT: " in done.output
+    assert "no difference is shown" in done.output

@@ -55,6 +55,11 @@ def show(*, run: str, view: str | None, definitions: bool, html: Path | None, fo
         else:
             print_table(of_run, _VIEW_FIELDS)
         for stage in one.summaries:
+            for apart in stage.differences:
+                bounds = f"{_number(apart.value)} ms ({_number(apart.low)} to {_number(apart.high)})"
+                click.echo(
+                    f"{stage.load.name}: {apart.name}, medians of TTFT: {bounds}{'' if apart.shown else ', no difference is shown'}"
+                )
             for told in (*stage.reasons, *stage.notes):
                 click.echo(f"{stage.load.name}: {told}", err=True)
     if view is not None:
@@ -105,7 +110,7 @@ def _figures(run: "LoadedRun") -> list[dict[str, Any]]:
             "valid": stage.valid,
         }
         for stage in run.summaries
-        for figure in stage.figures.values()
+        for figure in (*stage.figures.values(), *(group.ttft for group in stage.groups))
     ]
 
 
