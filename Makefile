@@ -21,7 +21,7 @@ demo: setup  ## real traffic through a server of its own, and what it cost
 	@.venv/bin/tallystick demo
 
 test: lint  ## all checks and all tests
-	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff, mypy and pyright
 	.venv/bin/ruff check .

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+_LONGEST = ("test_faults", "test_kill", "test_alerts_end_to_end", "test_scale", "test_ingest_life")
+"""Files that take minutes: begun last, one would keep a worker busy long after the others have ended."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    items.sort(key=lambda item: _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST))
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
     """One running server for all tests that neither stop nor flood it. A test takes a tenant of its own (`server.key`)."""

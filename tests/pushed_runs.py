@@ -71,3 +71,11 @@ def request(number: int) -> dict[str, Any]:
         "outcome": "ok", "status": 200, "error": "", "finish_reason": "length", "input_tokens": 100, "output_tokens": 2,
         "usage": {"prompt_tokens": 100, "cached_tokens": 0, "completion_tokens": 2, "reasoning_tokens": None}, "counted_output": None,
     }  # fmt: skip
+
+
+def priced(run: dict[str, Any]) -> dict[str, Any]:
+    """Body of POST /v1/probes/prices: what was measured by a run."""
+    return {
+        "provider": "self", "model": "metrics", "valid_from": "2026-11-21T00:00:00Z", "run": run["run"]["id"], "definition": "made",
+        "input": "0.2", "cache_read": "0.02", "output": "0.8",
+    }  # fmt: skip

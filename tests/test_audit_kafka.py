@@ -12,6 +12,7 @@ from broker import Broker
 from kafka import KafkaAdminClient
 from kafka.structs import TopicPartition
 from otlp import request, span
+from pushed_runs import priced, pushed
 from server import free_port
 from system import Part, System
 from test_metrics import missing
@@ -156,6 +157,9 @@ def test_poison_is_kept_and_no_loss(scene: Scene) -> None:
 def test_every_figure_of_each_role(scene: Scene) -> None:
     httpx.post(f"{scene.system.urls[0]}/v1/traces", content=b"\xff\xff", headers={"content-type": "application/x-protobuf"})
     httpx.get(f"{scene.api}/v1/q")
+    run = pushed()
+    assert httpx.post(f"{scene.api}/v1/probes/runs", json=run).status_code == 200
+    assert httpx.post(f"{scene.api}/v1/probes/prices", json=priced(run)).status_code == 200
     until(lambda: "tallystick_consumer_lag{" in httpx.get(f"{scene.health}/metrics").text)
     assert missing(httpx.get(f"{scene.system.urls[0]}/metrics").text, Role.RECEIVER) == []
     assert missing(httpx.get(f"{scene.api}/metrics").text, Role.API) == []

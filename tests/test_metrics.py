@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 from otlp import request, span
-from pushed_runs import pushed
+from pushed_runs import priced, pushed
 from server import Server
 
 from tallystick.ingest.keys import Role as KeyRole
@@ -35,17 +35,7 @@ def test_all_of_up(server: Server) -> None:
     assert server.post(b"\xff\xff").status_code == 400
     run = pushed(probe="metrics")
     assert server.http.post("/v1/probes/runs", json=run).status_code == 200
-    price = {
-        "provider": "self",
-        "model": "metrics",
-        "valid_from": "2026-11-21T00:00:00Z",
-        "run": run["run"]["id"],
-        "definition": "made",
-    }
-    assert (
-        server.http.post("/v1/probes/prices", json={**price, "input": "0.2", "cache_read": "0.02", "output": "0.8"}).status_code
-        == 200
-    )
+    assert server.http.post("/v1/probes/prices", json=priced(run)).status_code == 200
     page = server.http.get("/metrics").text
     assert missing(page, Role.UP) == []
     attributes = {name.replace(".", "_") for metric in METRICS for name in metric.attributes}

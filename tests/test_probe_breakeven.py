@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tallystick.attribution.prices import PriceBook
@@ -138,6 +138,7 @@ usd = st.decimals("0.0001", "0.05", places=6)
 
 @settings(max_examples=60, deadline=None)
 @given(usd, st.decimals("0.1", 20, places=2), st.integers(2, 400), st.integers(0, 300), st.sampled_from(["0.5", "0.8", "1"]))
+@example(D("0.0001"), D("0.10"), 2, 26, "0.5")
 def test_where_it_is_said_to_turn_it_turns(a_call: Decimal, hour: Decimal, count: int, burst: int, headroom: str) -> None:
     calls = day(count, burst=burst)
 

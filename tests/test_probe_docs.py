@@ -29,7 +29,7 @@ MODELS: list[type[BaseModel]] = [
 ]
 FIELDS = sorted({(model.__name__, name) for model in MODELS for name in model.model_fields})
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"tallystick (?:probe|estimate) [^`\n&#]+", TEXT + README)))
+COMMANDS = sorted(set(re.findall(r"tallystick (?:probe|estimate) [^`\n&]+", TEXT + README)))
 
 
 def named(name: str) -> bool:

@@ -110,7 +110,8 @@ def tokens_of(calls: Sequence[Call]) -> dict[Bucket, int]:
 
 def fleet(need: Need) -> Fleet:
     """At least one engine."""
-    engines = max(1, math.ceil(need.engines))
+    # Prices are rounded, and work is told by them: 15.0000000001 engines are 15.
+    engines = max(1, math.ceil(round(need.engines, 9)))
     return Fleet(engines, EXACT.divide(need.busy_engines, Decimal(engines)))
 
 
