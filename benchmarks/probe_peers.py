@@ -107,7 +107,7 @@ class Bench:
         """The next: with prompts, arrivals and a folder of its own."""
         self._number += 1
         setting = self.setting
-        folder = self.folder / f"{self._number:02}-{tool}"
+        folder = self.folder / f"{self._number:02}-{re.sub(r'[^a-z0-9]+', '-', tool)}"
         folder.mkdir()
         tokeniser = generated_folder(MODELS)
         prompts.write(tokeniser, folder, setting.input_tokens, setting.output_tokens, setting.requests + 5, self._number)
@@ -127,11 +127,27 @@ class Bench:
 
 
 @contextmanager
+def apart(pid: int, setting: Setting) -> Iterator[None]:
+    """An engine of one thread has a core for itself, and tools have the others: else those that take more of them slow it down."""
+    cores = os.sched_getaffinity(0)
+    if setting.entry.engine != "llamacpp" or len(cores) < 2:
+        yield
+        return
+    own = {min(cores)}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), own)
+    os.sched_setaffinity(0, cores - own)
+    print("the engine has a core for itself, the tools have the others")
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@contextmanager
 def bench(setting: Setting) -> Iterator[Bench]:
     """The engine runs while the block runs."""
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         log = Path(folder) / "engine.log"
-        with started(setting.entry, log, 300, models=MODELS) as engine:
+        with started(setting.entry, log, 300, models=MODELS) as engine, apart(engine.pid, setting):
             yield Bench(setting, engine.url, Path(folder))
 
 

@@ -66,7 +66,7 @@ def _verdict(run: Shown, limit: Limit, paid: Money) -> Verdict:
     if (price := paid.prices.get(info.id)) is not None:
         said.append(f"{usd(price.all_tokens)} USD a million tokens at {price.capacity.at}, {price.utilisation:.0%} used.")
     if (found := paid.breakevens.get(info.id)) is not None:
-        said += [f"{one.verdict}." for one in found.against]
+        said.append(f"Break-even: {'; '.join(one.verdict for one in found.against)}.")
         tone = tone or ("good" if all(one.winner == "own" for one in found.against) else "")
     return Verdict(" ".join(said) or f"{run.name}: measured without a latency target.", tone)
 
