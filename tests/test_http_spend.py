@@ -190,17 +190,18 @@ def test_nothing_is_told_twice_to_who_has_it_and_everything_to_who_doesnt(server
     own, other = Asker(server, server.key("spend-etag")), Asker(server, server.key("spend-etag-other"))
     operator = Asker(server, server.key("spend-etag-ops", operator=True))
     script = random.Random(6)
-    paths = ["/v1/spend", "/v1/charges", "/v1/dimensions/customer/values"]
+    # Of the operator's customers, who are all tests', those that are meant here: a page of all may not show them.
+    paths = ["/v1/spend", "/v1/charges", "/v1/dimensions/customer/values?prefix=etag-"]
     kept: dict[tuple[str, str], tuple[str, bytes, int]] = {}
     entered = {"own": 0, "all": 0}
     answers: list[int] = []
     for step in range(40):
         match script.choice(["own", "other", "ask", "ask", "ask"]):
             case "own":
-                own.send(f"etag-{step}", f"c{step % 3}")
+                own.send(f"etag-{step}", f"etag-c{step % 3}")
                 entered = {name: number + 1 for name, number in entered.items()}
             case "other":
-                other.send(f"etag-{step}", "c0")
+                other.send(f"etag-{step}", "etag-c0")
                 entered["all"] += 1
             case _:
                 path, (who, asker) = script.choice(paths), script.choice([("own", own), ("all", operator)])
