@@ -14,7 +14,7 @@ import pytest
 import yaml
 from disks import filled, small_disk
 from odd_engine import Answer, Do, OddEngine, Seen, refuse, stream
-from server import CLEAN, free_port
+from server import CLEAN, Server, free_port
 
 from tallystick.probes.loading import LoadedRun, find_runs
 from tallystick.probes.records import Outcome
@@ -270,3 +270,11 @@ def test_an_entry_that_is_not_in_the_file(tmp_path: Path) -> None:
     done = probe(tmp_path, "run", FILE, "--only", "q9")
     assert done.returncode == 2
     assert "q9 isn't in the file: it has f32, q8_0, q4_0" in done.stderr
+
+
+def test_calls_of_a_dimension_that_there_is_not(tmp_path: Path, server: Server) -> None:
+    content = odd(["http://127.0.0.1:9"], workload={"ledger": {"where": {"colour": "red"}}})
+    done = probe(tmp_path, "run", configured(tmp_path, content), "--url", f"http://127.0.0.1:{server.port}")
+    assert done.returncode == 1
+    assert "colour" in done.stderr
+    assert "please report it" not in done.stderr

@@ -1,6 +1,5 @@
 """`tallystick probe breakeven`: whether own engines are cheaper than an API, for real calls."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tallystick.cli.access import connect
 from tallystick.cli.failure import Failure
 from tallystick.cli.options import Form, connected, formatted, setting_option
 from tallystick.cli.output import Field, count, emit, percent, text, tokens
+from tallystick.cli.probe.calls import real_calls
 from tallystick.cli.probe.finding import found_runs
 from tallystick.cli.probe.price import Terms, ratio_option, usd_per_hour_option
 from tallystick.settings import Settings
@@ -112,20 +111,11 @@ def _where(feature: str | None, where: Sequence[str]) -> dict[str, str]:
 
 
 def _mix(trace: str | None, where: Mapping[str, str], since: str, until: str | None, settings: Settings) -> "Mix":
-    from tallystick.attribution.spend import UnknownDimension
     from tallystick.probes.config import Feature
-    from tallystick.probing.mix import NoCalls, feature_calls, trace_calls
 
-    try:
-        if trace is not None:
-            return trace_calls(Path(trace))
-        with connect(settings) as ledger:
-            asked = Feature(where=dict(where), since=since, until=until)
-            return feature_calls(lambda query, params: ledger.sql(query, params).dicts(), asked, time.time_ns())
-    except NoCalls as error:
-        raise Failure(error.message, error.hint) from None
-    except UnknownDimension as error:
-        raise Failure(str(error)) from None
+    found = real_calls(None if trace is None else Path(trace), Feature(where=dict(where), since=since, until=until), settings)
+    assert found is not None
+    return found
 
 
 def _show(name: str, mix: "Mix", found: "BreakEven") -> None:

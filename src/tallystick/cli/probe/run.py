@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tallystick.cli.access import connect, sending_url
+from tallystick.cli.access import sending_url
 from tallystick.cli.failure import Failure
 from tallystick.cli.options import connected, json_option
 from tallystick.cli.output import print_json, print_table
+from tallystick.cli.probe.calls import real_calls
 from tallystick.client import Client
 from tallystick.settings import Settings
 
@@ -82,19 +83,10 @@ def _chosen(config: "ProbeConfig", only: Sequence[str]) -> "ProbeConfig":
 
 def _calls(source: "Workload | BreakEven", base: Path, settings: Settings, *, as_they_came: bool = False) -> "Mix | None":
     """Of the trace or feature that is named; None where none is. A file's path is from the configuration's folder."""
-    from tallystick.probing.mix import SHIPPED, NoCalls, feature_calls, trace_calls
+    from tallystick.probing.mix import SHIPPED
 
-    try:
-        if source.trace is not None:
-            return trace_calls(source.trace if str(source.trace) in SHIPPED else base / source.trace)
-        if source.ledger is None:
-            return None
-        with connect(settings) as ledger:
-            return feature_calls(
-                lambda query, params: ledger.sql(query, params).dicts(), source.ledger, time.time_ns(), as_they_came=as_they_came
-            )
-    except NoCalls as error:
-        raise Failure(error.message, error.hint) from None
+    trace = source.trace if source.trace is None or str(source.trace) in SHIPPED else base / source.trace
+    return real_calls(trace, source.ledger, settings, as_they_came=as_they_came)
 
 
 def _measured(config: "ProbeConfig", calls: "Mix | None", data: Path) -> "list[LoadedRun]":
