@@ -1,5 +1,6 @@
 """A ledger on a ClickHouse server, or on several that are the shards of a cluster, over HTTP."""
 
+import logging
 import re
 import threading
 from collections import OrderedDict
@@ -22,6 +23,9 @@ from tallystick.ingest.store import Cage, error_name
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+# Of an answer that breaks off it writes a traceback, beside raising an error.
+logging.getLogger("clickhouse_connect.driver.httputil").setLevel(logging.ERROR)
 
 _CONNECT_S: Final = 5
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -79,9 +80,12 @@ class ClickHouse:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """SIGKILL, no chance to write anything."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        """SIGKILL, no chance to write anything. Fails where it had ended by itself."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        assert self._process.wait() == -signal.SIGKILL, (
+            f"it ended by itself ({self._process.returncode}): {self.log.read_text()[-4000:]}"
+        )
 
     def restart(self) -> None:
         """SIGKILL, and up again on what it had written."""

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from click.testing import CliRunner
 from clickhouse import CLUSTER, ClickHouse, ClickHouseCluster
+from clickhouse_connect.driver.exceptions import StreamFailureError
 from hypothesis import given
 from hypothesis import strategies as st
 from moved import CALLS, TENANTS, answers, make, move
 
+from tallystick.cli import cli
 from tallystick.ingest.migrate import migrate, migrations
 from tallystick.ingest.move import Entered, Mover
 from tallystick.ingest.pieces import comparison, pieces, tables
@@ -106,6 +109,17 @@ def test_killed_anywhere_it_goes_on_and_doubles_nothing(directory: Directory, tm
         assert again.returncode == 0, again.stderr
         assert "entered 0 rows" in again.stderr
         assert "moved here before: " in again.stderr
+
+
+def test_an_answer_that_breaks_off_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise StreamFailureError("Stream failed during read (connection closed by server)")
+
+    monkeypatch.setattr("tallystick.server.moving.both", broken)
+    told = CliRunner().invoke(cli, ["migrate", "--to", "clickhouse://db:8123/tallystick", "--data", str(tmp_path)])
+    assert told.exit_code == 1
+    assert "error: ClickHouse went away while it answered" in told.output
+    assert "run the same command again" in told.output
 
 
 def test_a_server_answers_as_the_directory_did(directory: Directory, server: ClickHouse, store: ServerStore) -> None:

@@ -174,25 +174,35 @@ def summarise(who):
 """
 
 
-def test_celery(provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path) -> None:
-    """The children of its pool end by `os._exit`, at the end of a warm shutdown and after each `max-tasks-per-child`."""
+@pytest.mark.parametrize(
+    ("options", "calls", "waits"),
+    [([], 8, False), (["--max-tasks-per-child=3"], 6, True)],
+    ids=["warm shutdown", "max-tasks-per-child"],
+)
+def test_celery(
+    provider: ProviderServer, receiver: SpanReceiver, tmp_path: Path, options: list[str], calls: int, waits: bool
+) -> None:
+    """The children of its pool end by `os._exit`, at the end of a warm shutdown and after each `max-tasks-per-child`.
+
+    The second waits for what children send that are replaced: those that took their places Celery may kill once the last task is done.
+    """
     (tmp_path / "jobs.py").write_text(CELERY)
     (tmp_path / "box").mkdir()
     environ = environment(provider, receiver, BOX=str(tmp_path / "box"))
-    ask = "import jobs\n[jobs.summarise.delay(f'/{number}') for number in range(8)]"
+    ask = f"import jobs\n[jobs.summarise.delay(f'/{{number}}') for number in range({calls})]"
     subprocess.run([sys.executable, "-c", ask], env=environ, cwd=tmp_path, check=True, timeout=60)
     command = [sys.executable, "-m", "celery", "--app=jobs", "worker", "--pool=prefork", "--concurrency=2", "--without-mingle"]
-    command += ["--max-tasks-per-child=3", "--without-gossip", "--without-heartbeat", "--loglevel=INFO"]
+    command += [*options, "--without-gossip", "--without-heartbeat", "--loglevel=INFO"]
     worker = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         deadline = time.monotonic() + 40
-        while len(provider.calls) < 8 and time.monotonic() < deadline:
+        while len(receiver.spans if waits else provider.calls) < calls and time.monotonic() < deadline:
             time.sleep(0.05)
         worker.terminate()
         said = worker.communicate(timeout=30)[0]
     finally:
         worker.kill()
         worker.wait()
-    assert len(provider.calls) == 8, said
-    assert seen(receiver) == EACH, said
+    assert len(provider.calls) == calls, said
+    assert seen(receiver) == {f"/{number}": 1 for number in range(calls)}, said
     assert "tallystick:" not in said

@@ -25,7 +25,11 @@ fi
 data=$(mkdir -p "$1" && cd "$1" && pwd)
 # As with any server, more of its configuration may lie in config.d and users.d. The user `default` makes it listen, and can do nothing else.
 mkdir -p "$data/config.d" "$data/users.d"
-echo "<clickhouse><users_config>$data/users.xml</users_config></clickhouse>" >"$data/config.xml"
+# listen_try: the native port of 127.0.0.1 is taken, serve.py stands there.
+echo "<clickhouse>
+  <users_config>$data/users.xml</users_config>
+  <listen_host>127.0.0.1</listen_host><listen_host>127.0.0.2</listen_host><listen_try>1</listen_try>
+</clickhouse>" >"$data/config.xml"
 cat >"$data/users.xml" <<END
 <clickhouse>
   <profiles><default/></profiles>

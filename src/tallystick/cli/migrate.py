@@ -75,9 +75,15 @@ def migrate(
 
 
 def _refused(error: "ClickHouseError") -> Failure:
+    from clickhouse_connect.driver.exceptions import StreamFailureError
+
     from tallystick.ingest.store import error_name
 
     name = error_name(error)
+    if isinstance(error, StreamFailureError) and name == type(error).__name__:
+        return Failure(
+            "ClickHouse went away while it answered", "what was done stays; run the same command again, and it goes on"
+        )
     hint = "a user that may make tables is needed, tallystick_admin say: docs/clickhouse.md" if name == "ACCESS_DENIED" else ""
     return Failure(f"the engine fails: {name}", hint)
 
