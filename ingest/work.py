@@ -121,11 +121,13 @@ def _field(value: Any) -> bytes:
             return b"[" + b",".join(_element(item) for item in value) + b"]"
         case datetime():
             return value.strftime("%Y-%m-%d %H:%M:%S.%f").encode()
-        case _:
+        case Decimal():
+            return format(value, "f").encode()
+        case int():
             return str(int(value)).encode()
+        case _:
+            raise TypeError(f"a {type(value).__name__} isn't written as TabSeparated")
 
 
 def _element(item: Any) -> bytes:
-    if isinstance(item, str):
-        return b"'" + _field(item).replace(b"'", b"\\'") + b"'"
-    return format(item, "f").encode() if isinstance(item, Decimal) else str(int(item)).encode()
+    return b"'" + _field(item).replace(b"'", b"\\'") + b"'" if isinstance(item, str) else _field(item)

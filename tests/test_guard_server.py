@@ -99,6 +99,7 @@ def test_two_processes_share_a_budget(server: Server, provider: ProviderServer) 
         while not stopped and went < 100:
             call()
             if went % 8 == 0:
+                assert tallystick.flush()
                 heard(watched().budgets.heard.number + 2)
     print(json.dumps([went, str(stopped[0]), str(stopped[0].limit)]))
     """
@@ -115,7 +116,7 @@ def test_two_processes_share_a_budget(server: Server, provider: ProviderServer) 
     assert sum(went for went, _, _ in told) == len(provider.calls)
     spent = server.sql("SELECT sum(cost_usd) AS spent, sum(calls) AS calls FROM charges WHERE customer = 'acme'")
     assert len(provider.calls) * Decimal("0.00021") == spent[0]["spent"]
-    # Between two polls each process knows only of its own: eight calls more at most.
+    # Of what the other did since it last told of its calls a process knows nothing: eight calls more at most.
     assert Decimal("0.009") < spent[0]["spent"] <= Decimal("0.01") + 8 * Decimal("0.00021")
     for _, said, limit in told:
         assert "the limit of a budget 'acme' is 0.01 USD" in said

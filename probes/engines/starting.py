@@ -22,6 +22,9 @@ from tallystick.probes.engines.profiles import profile
 STARTABLE: Final = ("llamacpp", "vllm", "transformers")
 GENERATED: Final = "generated"
 
+PYTHON_VARIABLES: Final = {kind: f"TALLYSTICK_{kind.upper()}_PYTHON" for kind in STARTABLE}
+"""Engine → variable that names the interpreter which has it."""
+
 _KEPT: Final = Path(__file__).with_name("kept.py")
 _PACKAGES: Final = {"llamacpp": "xllamacpp", "vllm": "vllm", "transformers": "transformers"}
 _INSTALL: Final = {
@@ -98,6 +101,8 @@ def started(
                 stdout=subprocess.PIPE,
                 stderr=output,
                 start_new_session=True,
+                # vLLM and Hugging Face's libraries tell their makers of each use, unless one says otherwise.
+                env={"DO_NOT_TRACK": "1", **os.environ},
             )
         assert keeper.stdin is not None
         assert keeper.stdout is not None
@@ -152,7 +157,7 @@ def _name(entry: EngineEntry, start: Start, loaded: str) -> str | None:
 
 def _command(kind: str, given: Mapping[str, object], model: str, name: str | None, port: int) -> tuple[str, ...]:
     options = dict(given)
-    python = str(options.pop("python", "") or os.environ.get(f"TALLYSTICK_{kind.upper()}_PYTHON") or sys.executable)
+    python = str(options.pop("python", "") or os.environ.get(PYTHON_VARIABLES[kind]) or sys.executable)
     _need(kind, python)
     here = ("--host", "127.0.0.1", "--port", str(port))
     match kind:

@@ -1,6 +1,8 @@
 -- Decoded OTLP to one row for each span that is, or claims to be, a model call. Text in double braces is generated from schema/dialects.
 -- ClickHouse analyses this statement anew for every batch, at a cost that grows with its size. So each step refers only to columns of
 -- the step before it (an alias used twice where it is defined is analysed twice), and what later steps don't look at is carried in arrays.
+-- Within AND and OR nothing is compared with a constant by `=` or `!=`, but by IN or NOT: for each such comparison the engine's
+-- LogicalExpressionOptimizer hashes all of the statement below it, a quarter of the analysis in all. (Comparisons with '' are none by then.)
 WITH
 resources AS
 (
@@ -60,7 +62,7 @@ ranked AS
     SELECT
         * EXCEPT (wanted, number_values, number_places),
         arraySort(arrayMap(
-            (r, t, v, i, n) -> if(r = 0 OR (r < {{first_number}} AND t = '' AND NOT startsWith(v, '*')), 0,
+            (r, t, v, i, n) -> if(NOT r OR (r < {{first_number}} AND t = '' AND NOT startsWith(v, '*')), 0,
                 bitOr(bitShiftLeft(toUInt64(r), 32), if(r < {{first_number}}, i, n))),
             wanted, texts, span.attributes.value, arrayEnumerate(wanted), number_places)) AS ranks,
         arrayMap((t, v) -> multiIf(
@@ -103,7 +105,7 @@ looked_up AS
         if(token_event = 0, 0, span.events.time_unix_nano[token_event]) AS token_event_ns,
         if(exception_event = 0, [], arrayMap(v -> left({{v.text}}, 120), arrayMap(n -> span.events.attributes.value[exception_event][indexOf(span.events.attributes.key[exception_event], n)],
             ['exception.type', 'exception.message']))) AS exception,
-        exception_event > 0 OR span.status.code = 2 AS has_trouble,
+        exception_event > 0 OR span.status.code IN (2) AS has_trouble,
         if(span.status.code = 2, left(span.status.message, 120), '') AS status_message,
         -- A list is there and more than one empty text.
         {{text.finish}} != '' OR length(span.attributes.value[{{place.finish}}]) > 6 AS finished
@@ -114,7 +116,7 @@ read AS
 (
     SELECT
         * EXCEPT (answer, usage_text, has_trouble),
-        has_trouble OR error_type != '' OR {{text.error_level}} = 'ERROR' AS failed,
+        has_trouble OR error_type != '' OR {{text.error_level}} IN ('ERROR') AS failed,
         if({{text.invocation_parameters}} = '', [], arrayMap(k -> replaceOne(trim(BOTH '"' FROM JSONExtractRaw({{text.invocation_parameters}}, k)), 'null', ''), ['model', 'stream'])) AS asked,
         if(answer = '', [], arrayMap(k -> replaceOne(trim(BOTH '"' FROM JSONExtractRaw(answer, k)), 'null', ''), ['model', 'service_tier'])) AS answered,
         if(answer = '', '', extract(answer, '"id": ?"((?:chatcmpl-|cmpl-|resp_|msg_|gen-)[A-Za-z0-9_-]+)"')) AS answer_id,
@@ -143,7 +145,7 @@ counted AS
         operation_name IN ('chat', 'text_completion', 'completion', 'generate_content', 'embeddings', 'embedding', 'rerank', 'responses', 'messages'), 1,
         operation_name IN ('invoke_agent', 'create_agent', 'execute_tool', 'invoke_workflow', 'agent_step', 'retrieval', 'handoff', 'guardrail'), 0,
         (isNotNull(counts[1]) OR isNotNull(counts[2]) OR usage_text != '')
-            AND (provider != '' OR {{text.request_model}} != '' OR {{text.response_model}} != '' OR span_name = 'llm_request'))
+            AND (provider != '' OR {{text.request_model}} != '' OR {{text.response_model}} != '' OR span_name IN ('llm_request')))
 ),
 judged AS
 (
@@ -156,19 +158,19 @@ judged AS
             span_kind IN ('EMBEDDING', 'embedding') OR operation_name IN ('embeddings', 'embedding') OR endsWith(span_kind, '.doEmbed'), 'embeddings',
             operation_name IN ('text_completion', 'completion'), 'text_completion',
             operation_name = 'generate_content', 'generate_content',
-            operation_name IN ('rerank', 'reranking') OR span_kind = 'RERANKER', 'rerank',
+            operation_name IN ('rerank', 'reranking') OR span_kind IN ('RERANKER'), 'rerank',
             'chat') AS operation,
         -- The kind of failure, from its type; from its message only where the type says nothing.
         multiIf(dialect.10, '', error_type NOT IN ('', '_OTHER'), error_type, exception[1]) AS trouble_type,
         firstNonDefault(exception[2], status_message, error_type) AS trouble_text,
-        if(log_kind = 'log' AND {{number.log_duration}} BETWEEN 0 AND 604800, toUInt64({{number.log_duration}} * 1e9), NULL) AS log_ns,
+        if(log_kind IN ('log') AND {{number.log_duration}} BETWEEN 0 AND 604800, toUInt64({{number.log_duration}} * 1e9), NULL) AS log_ns,
         multiIf(
             {{number.said_ttft_s}} BETWEEN 0 AND 604800, toInt64({{number.said_ttft_s}} * 1e9),
             {{number.said_ttft_ms}} BETWEEN 0 AND 604800000, toInt64({{number.said_ttft_ms}} * 1e6),
             {{text.ttft_at}} != '', coalesce(toUnixTimestamp64Nano(parseDateTime64BestEffortOrNull(trim(BOTH '"' FROM {{text.ttft_at}}), 9, 'UTC')) - toInt64(start_ns), 0),
             toInt64(token_event_ns) - toInt64(start_ns)) AS first_token_ns,
         multiIf(isNotNull({{number.streamed}}), {{number.streamed}} != 0, asked[2] != '', asked[2] = 'true',
-                log_kind = 'log' OR token_event_ns > 0 OR {{text.ttft_at}} != '' OR endsWith(span_kind, '.doStream'), 1, NULL) AS streamed
+                log_kind IN ('log') OR token_event_ns > 0 OR {{text.ttft_at}} != '' OR endsWith(span_kind, '.doStream'), 1, NULL) AS streamed
     FROM counted
 ),
 classed AS
@@ -176,12 +178,12 @@ classed AS
     SELECT
         *,
         if(trouble_type IN ('', 'Exception', 'error'), trouble_text, trouble_type) AS trouble,
-        dialect.6 AND coalesce(said[1], 0) = 0 AND coalesce(said[2], 0) = 0 AS zeros,
+        dialect.6 AND NOT coalesce(said[1], 0) AND NOT coalesce(said[2], 0) AS zeros,
         dialect.7 AND isNotNull(said[1]) AS complete,
         coalesce(
             dialect.4
             OR (dialect.5 != '' AND positionCaseInsensitive(provider, dialect.5) > 0)
-            OR (input_from_text AND match(usage_text, 'cache_(creation|read)_input_tokens') AND position(usage_text, 'prompt_tokens') = 0)
+            OR (input_from_text AND match(usage_text, 'cache_(creation|read)_input_tokens') AND NOT position(usage_text, 'prompt_tokens'))
             OR said[1] < coalesce(said[3], 0) + coalesce(write_count, 0), 0) AS excludes_cache,
         coalesce(streamed, 0) AND NOT failed AND NOT finished AND {{text.usage_source}} NOT IN ('provider', 'estimated') AND NOT match({{text.log_messages}}, '"finish_reason": ?"\\w')
             AND multiIf(dialect.9 = 'unsaid', 0, dialect.9 = 'ok', status_code != 1, dialect.9 = 'langfuse', usage_text = '', 1) AS cut_short
@@ -200,15 +202,15 @@ settled AS
         if(complete, coalesce(write_count, 0), write_count) AS cache_write,
         if(zeros, NULL, said[1]) AS input_count,
         -- A stream that was cut short carries a placeholder of one output token, which nobody counted.
-        multiIf(zeros, NULL, operation = 'embeddings' AND isNotNull(said[1]), coalesce(said[2], 0), cut_short AND said[2] <= 1 AND {{text.usage_source}} = '', NULL, said[2]) AS output_known,
+        multiIf(zeros, NULL, operation IN ('embeddings') AND isNotNull(said[1]), coalesce(said[2], 0), cut_short AND said[2] <= 1 AND {{text.usage_source}} = '', NULL, said[2]) AS output_known,
         if(isNull(log_ns) OR log_ns > end_ns, start_ns, end_ns - log_ns) AS begin_ns
     FROM classed
 )
 SELECT
     request.1 AS number,
     multiIf(
-        length(origin.1) != 16 OR origin.1 = repeat('\0', 16), 'trace id is not 16 bytes or is zero',
-        length(origin.2) != 8 OR origin.2 = repeat('\0', 8), 'span id is not 8 bytes or is zero',
+        length(origin.1) NOT IN (16) OR origin.1 IN (repeat('\0', 16)), 'trace id is not 16 bytes or is zero',
+        length(origin.2) NOT IN (8) OR origin.2 IN (repeat('\0', 8)), 'span id is not 8 bytes or is zero',
         start_ns < 1577836800000000000, 'starts before 2020',
         start_ns > request.3 + 86400000000000, 'starts more than a day in the future',
         end_ns < start_ns, 'ends before it starts',
@@ -267,6 +269,6 @@ SELECT
         dialect.8 AND streamed AND isNull(said[3]) AND isNull(write_count), 'estimated',
         'provider') AS usage_source,
     -- Zero is unknown where the source says so; a cost that nobody can have paid is no evidence.
-    if({{number.reported_cost}} BETWEEN 0 AND 1e6 AND NOT (dialect.6 AND {{number.reported_cost}} = 0),
+    if({{number.reported_cost}} BETWEEN 0 AND 1e6 AND NOT (dialect.6 AND {{number.reported_cost}} IN (0)),
        reinterpret(toInt64(round(assumeNotNull({{number.reported_cost}}) * 1e12)), 'Decimal(18, 12)'), NULL) AS reported_cost_usd
 FROM settled

@@ -262,6 +262,7 @@ def setting(name: str) -> Setting:
 def markdown() -> str:
     """The text of docs/settings.md."""
     from tallystick.collectors.settings import VARIABLES
+    from tallystick.probes.engines.starting import PYTHON_VARIABLES
 
     return "\n".join([
         "# Settings",
@@ -279,6 +280,13 @@ def markdown() -> str:
         "| variable | default | meaning |",
         "| --- | --- | --- |",
         *(f"| `{row.name}` | {_shown(row.default)} | {row.meaning} |" for row in VARIABLES),
+        "",
+        "## Where a probe starts engines",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+        *(f"| `{name}` | tallystick's own | Python interpreter that has {kind}. |" for kind, name in PYTHON_VARIABLES.items()),
+        "| `DO_NOT_TRACK` | `1` | `0`: engines may tell their makers of their use. |",
         "",
     ])  # fmt: skip
 
