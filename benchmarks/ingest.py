@@ -53,7 +53,7 @@ def post(url: str, bodies: list[bytes], headers: dict[str, str]) -> None:
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
     for body in bodies:
-        while True:
+        for _ in range(60):
             connection.request("POST", "/v1/traces", body, headers)
             answer = connection.getresponse()
             text = answer.read()
@@ -62,6 +62,8 @@ def post(url: str, bodies: list[bytes], headers: dict[str, str]) -> None:
             if answer.status != 503:
                 raise SystemExit(f"{answer.status} {text!r}")
             time.sleep(1)
+        else:
+            raise SystemExit(f"it takes nothing, for a minute now: {text!r}")
 
 
 def sql(url: str, query: str) -> list[list[object]]:

@@ -61,7 +61,7 @@ WHO = slice(AT.customer, AT.session + 1)
 HELD = (
     "span_kind", "operation_name", "provider", "request_model", "invocation_parameters", "response_model", "answer", "response_id",
     "service_tier", "parameters", "streamed", "finish", "log_messages", "error_type", "error_level", "usage_source", "cache_hit", "log_kind",
-    "log_duration", "usage_text", "said_ttft_s", "said_ttft_ms", "ttft_at", "reported_cost", "tenant", "customer", "metadata", "feature",
+    "log_duration", "usage_text", "said_ttft_s", "said_ttft_ms", "first_token_kind", "ttft_at", "reported_cost", "tenant", "customer", "metadata", "feature",
     "agent", "team", "user", "session", *COUNTS,
 )  # fmt: skip
 TEXT, LIST, JSON, COUNT, FLAG, NUMBER = range(6)
@@ -79,6 +79,7 @@ OPERATIONS = {
     "completion": "text_completion", "generate_content": "generate_content", "rerank": "rerank", "RERANKER": "rerank",
 }  # fmt: skip
 SOURCES = {"provider", "estimated", "partial", "missing", "none"}
+TOKEN_KINDS = {"content", "reasoning", "tool_call"}
 TOKEN_EVENTS = {"First Token Stream Event", "gen_ai.content.completion.chunk"}
 NAMED = re.compile(r"^(chat|text_completion|embeddings|generate_content) (\S+)$")
 CANCELLED = re.compile(r"cancel|GeneratorExit|abandoned|KeyboardInterrupt", re.IGNORECASE)
@@ -155,6 +156,11 @@ class PythonRows:
         self.into_keys = client.create_insert_context("keys", database="work", column_oriented=True)
         self.into_prices = client.create_insert_context("prices")
 
+    def price_by(self, book: PriceBook) -> None:
+        if book.id != self.book.id:
+            self.prices.clear()
+        self.book = book
+
     def write(self, items) -> Written:
         try:
             return self._write(items)
@@ -224,7 +230,7 @@ class PythonRows:
         (
             span_kind, operation_name, provider, request_model, parameters_text, response_model, answer_text, response_id, service_tier,
             more_parameters, streamed, finish, log_messages, error_type, error_level, told_source, cache_hit, log_kind, log_duration, usage_text,
-            ttft_s, ttft_ms, ttft_at, reported_cost, tenant, customer, metadata_text, feature, agent, team, user, session, *counts,
+            ttft_s, ttft_ms, first_token_kind, ttft_at, reported_cost, tenant, customer, metadata_text, feature, agent, team, user, session, *counts,
         ) = held  # fmt: skip
         dialect = source.dialect
         counted = counts[0] is not None or counts[1] is not None
@@ -304,7 +310,7 @@ class PythonRows:
             else:
                 first_ns = (instant_ns(ttft_at) if ttft_at else token_ns) - start
             if 1 <= first_ns <= WEEK_NS:
-                ttft_ns, ttft_kind = first_ns, source.ttft_kind
+                ttft_ns, ttft_kind = first_ns, first_token_kind if first_token_kind in TOKEN_KINDS else source.ttft_kind
         if log_kind == "log" and log_duration is not None and 0 <= log_duration <= 604_800:
             begin, is_log = end - int(log_duration * 1e9), True
 
