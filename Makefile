@@ -20,8 +20,8 @@ setup: .venv/.installed  ## make .venv with everything in it (done again only wh
 demo: setup  ## real traffic through a server of its own, and what it cost
 	@.venv/bin/tallystick demo
 
-test: lint  ## all checks and all tests; what fails beside others is run again alone, and counts then
-	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder || { test $$? = 1 && $(PY) -m pytest --last-failed --last-failed-no-failures none -rA; }
+test: lint  ## all checks and all tests
+	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff, mypy and pyright
 	.venv/bin/ruff check .
