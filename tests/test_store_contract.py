@@ -131,6 +131,13 @@ def test_a_batch_is_looked_up_in_the_ledger(opened: Opened) -> None:
     client.command("DROP TEMPORARY TABLE looked_up")
 
 
+def test_whoever_has_enough_of_an_answer_harms_nobody(opened: Opened) -> None:
+    """Servers reset connections to each other then, again and again."""
+    for _ in range(60):
+        found = opened.api.client().query("SELECT DISTINCT tenant, trace_id FROM ledger LIMIT 40").result_rows
+        assert len(found) == 40
+
+
 def asked(
     store: Store, query: str, tenant: str | None = "contract-a", limits: Mapping[str, int] | None = None
 ) -> list[tuple[Any, ...]]:
