@@ -92,7 +92,7 @@ class Progress:
         return dict(self._done)
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
-        """These were acknowledged, or are no more ours to commit."""
+        """These were acknowledged."""
         for partition, offset in offsets.items():
             if self._done.get(partition) == offset:
                 del self._done[partition]

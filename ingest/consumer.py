@@ -133,8 +133,8 @@ class Consumer:
         self._idle.set()
         self._stopped_short = False
         self._committing: Any = None
-        self._uncommitted = False
-        """The last commit failed, which was said."""
+        self._uncommitted = ""
+        """With what the last commit failed, which was said."""
         self._next: dict[Partition, int] = {}
         """The offset that is expected next, to see what was skipped."""
         self._dealt: dict[Partition, int] = {}
@@ -354,17 +354,16 @@ class Consumer:
 
     def _committed(self, offsets: Mapping[Partition, int], answer: Any) -> None:
         """Called by a later poll, in the polling thread."""
-        if isinstance(answer, _MOVED_ON):
-            # Who reads it again finds it entered; what is ours then is committed with the next batch.
-            log.info("a commit came too late: %s", type(answer).__name__)
-        elif isinstance(answer, Exception):
-            if not self._uncommitted:
-                log.warning("offsets can't be committed now, it is tried again and again: %s", type(answer).__name__)
-            self._uncommitted = True
-            return
-        if self._uncommitted:
-            self._uncommitted = False
+        failed = type(answer).__name__ if isinstance(answer, Exception) else ""
+        if failed and failed != self._uncommitted:
+            # Of what the group gives to others, the next poll tells. The rest stays ours, and nothing else would ever commit it on a quiet topic.
+            level = logging.INFO if isinstance(answer, _MOVED_ON) else logging.WARNING
+            log.log(level, "offsets can't be committed now, it is tried again and again: %s", failed)
+        elif self._uncommitted and not failed:
             log.info("offsets are committed again")
+        self._uncommitted = failed
+        if failed:
+            return
         self._progress.committed(offsets)
 
     def _mind_members(self, kafka: Any) -> None:

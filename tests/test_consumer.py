@@ -13,7 +13,8 @@ import pytest
 from broker import Broker
 from consuming import POISON, Shelf, Topic, running, until
 from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.structs import TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState, TopicPartition
 
 from tallystick.ingest.ceiling import Ceiling
 from tallystick.ingest.consumer import CeilingReached, Fenced
@@ -320,6 +321,37 @@ def test_partitions_that_go_while_the_store_is_away_are_the_others_business(topi
         stuck.there.set()
         until(lambda: len({*stuck.taken, *fine.taken}) == 90)
     assert topic.committed() == 90
+
+
+def test_what_is_dealt_with_amid_a_rebalance_is_committed_after_it(topic: Topic, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tallystick.ingest.consumer")
+    shelf = Shelf()
+    shelf.there.clear()
+    # In the partitions of both, as it isn't known which of them the consumer keeps.
+    topic.send(payloads(30))
+    topic.send(payloads(30, 30), topic=topic.others, headers=[])
+    consumer = topic.consumer(lambda: shelf)
+    made: Any = KafkaConsumer
+    with running(consumer):
+        until(lambda: consumer.tally.failures and consumer.tally.messages == 0)
+        # Joins the group and then says nothing: the group waits for it.
+        silent = made(
+            topic.received,
+            topic.others,
+            bootstrap_servers=topic.broker.address,
+            group_id=topic.name,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            max_poll_interval_ms=120_000,
+        )
+        until(lambda: silent.poll(100) or silent.group_metadata().state == MemberState.STABLE)
+        until(lambda: consumer.ready() == "it is joining its group")
+        shelf.there.set()
+        until(lambda: "offsets can't be committed now" in caplog.text)
+        assert topic.committed() == 0
+        silent.close()
+        # What stayed with the consumer isn't read again.
+        until(lambda: topic.committed() == 60, 30)
+    assert "offsets are committed again" in caplog.text
 
 
 def test_waits_grow_and_differ() -> None:
