@@ -9,6 +9,7 @@ from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace import ReadableSpan
+from requests.adapters import HTTPAdapter
 
 from tallystick.collectors.settings import Settings
 from tallystick.collectors.span_queue import THREAD_NAME, Outcome
@@ -95,6 +96,15 @@ class _Session(requests.Session):
         self.status = response.status_code
         self.body = response.content
         return response
+
+    def close(self) -> None:
+        # urllib3 closes a pool's connections in an `atexit` of its own, once; those of what is sent after that would stay open.
+        for adapter in self.adapters.values():
+            assert isinstance(adapter, HTTPAdapter)
+            for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                for key in manager.pools.keys():  # noqa: SIM118, it can't be iterated
+                    manager.pools[key].close()
+        super().close()
 
 
 def _rejected(body: bytes) -> int:

@@ -124,6 +124,13 @@ for number in range(6):
     assert by(receiver) == {f"{who} {number}": 1 for who in ("parent", "child", "beside") for number in range(6)}
 
 
+def test_what_is_sent_at_the_end_leaves_no_connection_open(provider: ProviderServer, receiver: SpanReceiver) -> None:
+    """What was sent before had one, which ends before the last spans leave."""
+    done = service(CALL + 'call("early"); assert tallystick.flush(20); call("late")', provider, receiver.url, **LATE)
+    assert done.stderr == ""
+    assert by(receiver) == {"early": 1, "late": 1}
+
+
 CHILDREN = (
     CALL
     + """
