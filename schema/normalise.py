@@ -16,16 +16,13 @@ from tallystick.schema.dialects import (
     usage_names,
 )
 
-_TEXT: Final = (
-    "if(startsWith(v, '\\n'), substring(v, multiIf(length(v) < 130, 3, length(v) < 16387, 4, length(v) < 2097156, 5, 6)), '')"
-)
-"""SQL: the text in an AnyValue `v` as it stands on the wire: tag, length (a varint), text."""
+_START: Final = "NOT startsWith(v, '\\n'), length(v) + 1, length(v) < 130, 3, length(v) < 16387, 4, length(v) < 2097156, 5, 6"
+"""SQL, for multiIf: where the text in an AnyValue `v` begins as it stands on the wire: tag, length (a varint), text. Behind its end if there is none."""
 
-_SEVENS: Final = " + ".join(
-    f"bitAnd(bitShiftRight(reinterpretAsUInt64(substring(v, 2, 8)), {i}), {127 << 7 * i})" for i in range(5)
-)
+_SEVENS: Final = " + ".join(f"bitAnd(bitShiftRight(w, {8 + i}), {127 << 7 * i})" for i in range(5))
 _INTEGER: Final = f"multiIf(length(v) > 10, -1, length(v) > 6, 1e15, toFloat64({_SEVENS}))"
-"""SQL: the integer in an AnyValue, a varint of seven bits a byte: ten bytes are a negative one, over five are beyond any count."""
+"""SQL: the integer in an AnyValue `v`, whose first eight bytes are the number `w`: a tag and a varint of seven bits a byte; ten bytes are a
+negative one, over five are beyond any count."""
 
 
 @cache
@@ -44,14 +41,15 @@ def normalise_sql(source: str) -> str:
     ]  # fmt: skip
     values = {
         "source": source,
-        "v.text": _TEXT,
+        "v.start": _START,
+        "v.text": f"substring(v, multiIf({_START}))",
         "v.integer": _INTEGER,
         "dialects": "[" + ", ".join(f"({', '.join(row)})" for row in rows) + "]",
         "prefixes": "[" + ", ".join(quote(d.scope[1:] + "\n" if d.scope.startswith("=") else d.scope) for d in known) + "]",
         "first_number": str(table.first_number),
         "rank": rank_expression("n"),
         "place.finish": place_expression("finish"),
-        "counts": ", ".join(f"accurateCastOrNull(numbers[{place_expression(column)}], 'Int64')" for column in COUNTS),
+        "counts": ", ".join(f"integers[{place_expression(column)}]" for column in COUNTS),
         "usage_names": ", ".join(f"[{', '.join(map(quote, names))}]" for names in usage_names()),
     }
     values |= {f"text.{column}": f"texts[{place_expression(column)}]" for column in table.texts}

@@ -50,7 +50,7 @@ texts AS
 (
     SELECT
         *,
-        arrayMap((r, v) -> if(r = 0, '', {{v.text}}), wanted, span.attributes.value) AS texts,
+        arrayMap((r, v) -> substring(v, multiIf(r = 0, length(v) + 1, {{v.start}})), wanted, span.attributes.value) AS texts,
         arrayFilter((v, r) -> r >= {{first_number}}, span.attributes.value, wanted) AS number_values,
         arrayCumSum(r -> r >= {{first_number}}, wanted) AS number_places
     FROM attributes
@@ -65,19 +65,22 @@ ranked AS
             (r, t, v, i, n) -> if(NOT r OR (r < {{first_number}} AND t = '' AND NOT startsWith(v, '*')), 0,
                 bitOr(bitShiftLeft(toUInt64(r), 32), if(r < {{first_number}}, i, n))),
             wanted, texts, span.attributes.value, arrayEnumerate(wanted), number_places)) AS ranks,
-        arrayMap((t, v) -> multiIf(
-            startsWith(v, '\x18'), {{v.integer}},
-            startsWith(v, '!'), reinterpretAsFloat64(substring(v, 2, 8)),
-            startsWith(v, '\x10'), toFloat64(v = '\x10\x01'),
+        -- The first byte of a value is its tag: integer, double, boolean.
+        arrayMap((t, v, w) -> multiIf(
+            bitAnd(w, 255) = 0x18, {{v.integer}},
+            bitAnd(w, 255) = 0x21, reinterpretAsFloat64(substring(v, 2, 8)),
+            bitAnd(w, 255) = 0x10, toFloat64(w = 0x0110),
+            t = '', NULL,
             lower(t) = 'true', 1,
             lower(t) = 'false', 0,
-            toFloat64OrNull(t)), arrayFilter((t, r) -> r >= {{first_number}}, texts, wanted), number_values) AS numbers
+            toFloat64OrNull(t)), arrayFilter((t, r) -> r >= {{first_number}}, texts, wanted), number_values, arrayMap(v -> reinterpretAsUInt64(v), number_values)) AS numbers
     FROM texts
 ),
 placed AS
 (
     SELECT
         * EXCEPT (ranks),
+        arrayMap(n -> accurateCastOrNull(n, 'Int64'), numbers) AS integers,
         arrayMap(r -> toUInt8(bitShiftRight(r, 37)), ranks) AS columns,
         arrayMap(r -> toUInt32(bitAnd(r, 0xFFFFFFFF)), ranks) AS places
     FROM ranked
@@ -246,7 +249,7 @@ SELECT
         if(dialect.11, extract(span_name, '^(?:chat|text_completion|embeddings|generate_content) (\\S+)$'), ''))), 256) AS request_model,
     left(firstNonDefault({{text.response_model}}, answered[1]), 256) AS response_model,
     operation,
-    left(lower(firstNonDefault({{text.service_tier}}, answered[2], JSONExtractString({{text.parameters}}, 'service_tier'))), 64) AS service_tier,
+    left(lower(firstNonDefault({{text.service_tier}}, answered[2], if({{text.parameters}} = '', '', JSONExtractString({{text.parameters}}, 'service_tier')))), 64) AS service_tier,
     streamed,
     multiIf(gave_up OR (cut_short AND NOT failed), 'cancelled', failed, 'error', 'ok') AS status,
     if(match(trouble_type, '^[A-Za-z0-9_.:/-]{1,120}$'), trouble_type, '') AS error_type,
