@@ -417,7 +417,8 @@ class Consumer:
             try:
                 kafka.commit(as_kafka(offsets), timeout_ms=_COMMIT_MS)
             except _MOVED_ON as error:
-                self._committed(offsets, error)
+                # It finds them entered.
+                log.info("the last messages aren't committed, another reads them again: %s", type(error).__name__)
 
 
 class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]
