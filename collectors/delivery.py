@@ -100,7 +100,8 @@ class _Session(requests.Session):
     def close(self) -> None:
         # urllib3 closes a pool's connections in an `atexit` of its own, once; those of what is sent after that would stay open.
         for adapter in self.adapters.values():
-            assert isinstance(adapter, HTTPAdapter)
+            if not isinstance(adapter, HTTPAdapter):
+                continue
             for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
                 for key in manager.pools.keys():  # noqa: SIM118, it can't be iterated
                     manager.pools[key].close()
