@@ -354,16 +354,17 @@ class Consumer:
 
     def _committed(self, offsets: Mapping[Partition, int], answer: Any) -> None:
         """Called by a later poll, in the polling thread."""
-        failed = type(answer).__name__ if isinstance(answer, Exception) else ""
-        if failed and failed != self._uncommitted:
-            # Of what the group gives to others, the next poll tells. The rest stays ours, and nothing else would ever commit it on a quiet topic.
-            level = logging.INFO if isinstance(answer, _MOVED_ON) else logging.WARNING
-            log.log(level, "offsets can't be committed now, it is tried again and again: %s", failed)
-        elif self._uncommitted and not failed:
-            log.info("offsets are committed again")
-        self._uncommitted = failed
-        if failed:
+        if isinstance(answer, Exception):
+            failed = type(answer).__name__
+            if failed != self._uncommitted:
+                # Of what the group gives to others, the next poll tells. The rest stays ours, and nothing else would ever commit it on a quiet topic.
+                level = logging.INFO if isinstance(answer, _MOVED_ON) else logging.WARNING
+                log.log(level, "offsets can't be committed now, it is tried again and again: %s", failed)
+            self._uncommitted = failed
             return
+        if self._uncommitted:
+            self._uncommitted = ""
+            log.info("offsets are committed again")
         self._progress.committed(offsets)
 
     def _mind_members(self, kafka: Any) -> None:

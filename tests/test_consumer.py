@@ -12,12 +12,12 @@ import otlp
 import pytest
 from broker import Broker
 from consuming import POISON, Shelf, Topic, running, until
-from kafka import KafkaAdminClient, KafkaConsumer, structs
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import TopicPartition
 
 from tallystick.ingest.ceiling import Ceiling
-from tallystick.ingest.consumer import CeilingReached, Fenced
+from tallystick.ingest.consumer import _STABLE, CeilingReached, Fenced
 from tallystick.ingest.entering import backoff_s
 from tallystick.ingest.errors import StoreUnavailable
 from tallystick.ingest.writer import Item, Written
@@ -332,7 +332,6 @@ def test_what_is_dealt_with_amid_a_rebalance_is_committed_after_it(topic: Topic,
     topic.send(payloads(30, 30), topic=topic.others, headers=[])
     consumer = topic.consumer(lambda: shelf)
     made: Any = KafkaConsumer
-    stable: Any = vars(structs)["MemberState"].STABLE
     with running(consumer):
         until(lambda: consumer.tally.failures and consumer.tally.messages == 0)
         # Joins the group and then says nothing: the group waits for it.
@@ -344,7 +343,7 @@ def test_what_is_dealt_with_amid_a_rebalance_is_committed_after_it(topic: Topic,
             partition_assignment_strategy=[CooperativeStickyAssignor],
             max_poll_interval_ms=120_000,
         )
-        until(lambda: silent.poll(100) or silent.group_metadata().state == stable)
+        until(lambda: silent.poll(100) or silent.group_metadata().state == _STABLE)
         until(lambda: consumer.ready() == "it is joining its group")
         shelf.there.set()
         until(lambda: "offsets can't be committed now" in caplog.text)

@@ -249,7 +249,7 @@ SELECT
         if(dialect.11, extract(span_name, '^(?:chat|text_completion|embeddings|generate_content) (\\S+)$'), ''))), 256) AS request_model,
     left(firstNonDefault({{text.response_model}}, answered[1]), 256) AS response_model,
     operation,
-    left(lower(firstNonDefault({{text.service_tier}}, answered[2], if({{text.parameters}} = '', '', JSONExtractString({{text.parameters}}, 'service_tier')))), 64) AS service_tier,
+    left(lower(firstNonDefault({{text.service_tier}}, answered[2], JSONExtractString({{text.parameters}}, 'service_tier'))), 64) AS service_tier,
     streamed,
     multiIf(gave_up OR (cut_short AND NOT failed), 'cancelled', failed, 'error', 'ok') AS status,
     if(match(trouble_type, '^[A-Za-z0-9_.:/-]{1,120}$'), trouble_type, '') AS error_type,
