@@ -141,6 +141,8 @@ def test_an_engine_is_up_in_the_block_and_gone_after_it(tmp_path: Path) -> None:
 
 def test_an_engine_that_dies_is_said_to_with_its_last_words() -> None:
     with llama() as engine:
+        # It logs from a thread of its own, and may answer before it has written so.
+        assert soon(lambda: "listening on" in engine.log.read_text(encoding="utf-8", errors="replace"))
         os.kill(engine.pid, signal.SIGKILL)
         assert soon(lambda: engine.died() != "")
         assert "llamacpp was killed by signal 9; the last lines of its log:\n  " in engine.died()
