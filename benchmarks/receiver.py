@@ -32,13 +32,14 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 from tallystick.ingest.keys import KeyStore
-from tallystick.ingest.payload import Limits
+from tallystick.ingest.payload import Limits, check_protobuf
 from tallystick.ingest.receiver import Receiver, router
 from tallystick.ingest.writer import Outcome
 from tallystick.server.auth import Door
 from tallystick.server.serving import listen, serve
 
 class Nothing:
+    check = staticmethod(check_protobuf)
     def submit(self, item):
         future = Future()
         future.set_result(Outcome())

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from tallystick.ingest.wire import Span
 from tallystick.schema.names import COLLECTOR_BATCH, COLLECTOR_ENDED, COLLECTOR_ID, COLLECTOR_LOST
 
 _SERVICE: Final = "service.name"
@@ -49,8 +50,8 @@ def account(resource: Resource, first: bytes, spans: int) -> Account:
 
 
 def accounts(request: Any) -> Iterator[Account]:
-    """Of an ExportTraceServiceRequest, one for each resource that holds spans: of others there may be any number."""
+    """Of a `Frame`, one for each resource that holds spans: of others there may be any number. Raises DecodeError where a first span is unreadable."""
     for one in request.resource_spans:
         scopes = [scope.spans for scope in one.scope_spans if scope.spans]
         if scopes:
-            yield account(one.resource, scopes[0][0].span_id, sum(map(len, scopes)))
+            yield account(one.resource, Span.FromString(scopes[0][0]).span_id, sum(map(len, scopes)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from tallystick.ingest.errors import PoisonBatch, StoreError, StoreUnavailable
+from tallystick.ingest.payload import Limits, Payload, check_frame
 from tallystick.ingest.writer import Item, Outcome, Written
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,11 @@ class Committer:
         """Raises what the writer raises when it is made."""
         self._thread.start()
         self._started.result()
+
+    @staticmethod
+    def check(data: bytes, limits: Limits) -> Payload:
+        """The frame alone: a request is answered once the engine has read its spans."""
+        return check_frame(data, limits)
 
     def submit(self, item: Item) -> "Future[Outcome]":
         """The outcome comes once the item is on disk; StoreUnavailable if it can't be now, PoisonBatch if it never can. Raises Full."""

@@ -19,6 +19,7 @@ from tallystick.ingest.committer import Full
 from tallystick.ingest.errors import StoreUnavailable
 from tallystick.ingest.flight import Flight, NoBroker, connect, is_refusal, said
 from tallystick.ingest.message_cuts import Piece, cut
+from tallystick.ingest.payload import Limits, Payload, check_protobuf
 from tallystick.ingest.spool import Message, Spool
 from tallystick.ingest.writer import Item, Outcome
 from tallystick.schema.kafka import MAX_REQUEST, Brokers, received_headers
@@ -136,6 +137,11 @@ class KafkaSink:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    @staticmethod
+    def check(data: bytes, limits: Limits) -> Payload:
+        """All of it: a request is answered long before the engine reads its spans."""
+        return check_protobuf(data, limits)
 
     def submit(self, item: Item) -> "Future[Outcome]":
         """The outcome comes once all of the payload is acknowledged or on disk, Full if neither can be. Raises Full.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tallystick.ingest.flows import EMPTY, Aside, Origin
-from tallystick.ingest.payload import Limits, Payload, PayloadError, check_protobuf
+from tallystick.ingest.payload import Limits, Payload, PayloadError, check_frame
 from tallystick.ingest.writer import Item
 from tallystick.schema.kafka import Received, read_headers
 
@@ -118,7 +118,7 @@ def _payload(value: bytes | None, tenant: str, limits: Limits) -> Payload | Dead
     if len(value) > limits.decoded_bytes:
         return Dead(TOO_LARGE, f"over {limits.decoded_bytes} bytes")
     try:
-        return check_protobuf(value, limits)
+        return check_frame(value, limits)
     except PayloadError as error:
         return Dead(TOO_LARGE if error.status == 413 else MALFORMED, _resembles(value) or str(error))
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tallystick.ingest.accounts import Account, accounts
 from tallystick.ingest.sift import DETAILS_A_SPAN, Corrupt, Flood, sift
+from tallystick.ingest.wire import Frame, Request
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -63,12 +65,16 @@ class Payload:
     accounts: tuple[Account, ...] = ()
 
 
-def decode(body: bytes, content_type: str, content_encoding: str, limits: Limits) -> Payload:
-    """Check one OTLP/HTTP request body. Raises PayloadError."""
+Check = Callable[[bytes, Limits], Payload]
+"""Checks a serialised ExportTraceServiceRequest: `check_protobuf` or `check_frame`. Raises PayloadError."""
+
+
+def decode(body: bytes, content_type: str, content_encoding: str, limits: Limits, check: Check) -> Payload:
+    """Check one OTLP/HTTP request body; `check` is for protobuf. Raises PayloadError."""
     data = decompress(body, content_encoding, limits)
     match content_type.partition(";")[0].strip().lower():
         case "application/x-protobuf" | "application/protobuf":
-            return check_protobuf(data, limits)
+            return check(data, limits)
         case "application/json":
             return _read_json(data, limits)
         case other:
@@ -114,11 +120,21 @@ def decompress(body: bytes, content_encoding: str, limits: Limits) -> bytes:
 
 
 def check_protobuf(data: bytes, limits: Limits) -> Payload:
-    """Check a serialised ExportTraceServiceRequest. Raises PayloadError."""
+    """Check all of it, as the engine will."""
+    return _check(data, limits, spans_too=True)
+
+
+def check_frame(data: bytes, limits: Limits) -> Payload:
+    """Check what stands around the spans, and how many they are. What is wrong inside of one, the engine finds, and `Writer.write` deals with."""
+    return _check(data, limits, spans_too=False)
+
+
+def _check(data: bytes, limits: Limits, *, spans_too: bool) -> Payload:
     if len(data) <= _PARSED_WHOLE:
         with contextlib.suppress(DecodeError):
-            request = ExportTraceServiceRequest.FromString(data)
-            told = tuple(accounts(request))
+            if spans_too:
+                Request.FromString(data)
+            told = tuple(accounts(Frame.FromString(data)))
             spans = sum(one.spans for one in told)
             if spans > limits.spans:
                 raise _too_many(spans, limits)
@@ -139,12 +155,12 @@ def _count(request: Any) -> int:
     return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
 
 
-_NO_DETAIL = bytes(set(range(256)) - set(b"\x4a\x5a\x6a\xca\xda\xea"))
-"""Bytes that aren't the first of the tag of an attribute, event or link of a span (with the high bit the tag goes on, as only forgers write it)."""
+_NO_DETAIL = bytes(set(range(256)) - set(b"\x4a\x5a\xca\xda"))
+"""Bytes that aren't the first of the tag of an attribute or event of a span (with the high bit the tag goes on, as only forgers write it)."""
 
 
 def _most_details(data: bytes) -> int:
-    """No fewer than the payload's attributes, events and links: the bytes that might be a tag of one, counted without making objects."""
+    """No fewer than the payload's attributes and events: the bytes that might be a tag of one, counted without making objects."""
     return len(data.translate(None, _NO_DETAIL))
 
 
@@ -209,7 +225,8 @@ def _read_json(data: bytes, limits: Limits) -> Payload:
                 holder.spans.append(_json_span(one))
             except _NotASpan as problem:
                 rejected[str(problem)] += 1
-    return Payload(request.SerializeToString(), number - rejected.total(), dict(rejected), tuple(accounts(request)))
+    data = request.SerializeToString()
+    return Payload(data, number - rejected.total(), dict(rejected), tuple(accounts(Frame.FromString(data))))
 
 
 def _list(holder: Any, name: str) -> list[Any]:

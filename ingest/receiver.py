@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tallystick.ingest.committer import Full
 from tallystick.ingest.errors import PoisonBatch, StoreError
-from tallystick.ingest.payload import JSON, PROTOBUF, Limits, Payload, PayloadError, check_protobuf, decode
+from tallystick.ingest.payload import JSON, PROTOBUF, Limits, Payload, PayloadError, decode
 from tallystick.ingest.writer import Item, Outcome
 
 ARRIVING_BYTES: Final = 192 << 20
@@ -46,6 +46,10 @@ class Authenticate(Protocol):
 
 class Sink(Protocol):
     """Where accepted requests go: into the ledger, or to Kafka."""
+
+    def check(self, data: bytes, limits: Limits) -> Payload:
+        """What a request's protobuf has to pass first: all of it where it is acknowledged before the engine has read it. Raises PayloadError."""
+        ...
 
     def submit(self, item: Item) -> "futures.Future[Outcome]":
         """The outcome comes once the item can't be lost any more; StoreUnavailable if it could be, PoisonBatch if it never can be stored.
@@ -90,7 +94,7 @@ class Receiver:
                     raise Full(f"{self._arriving >> 20} MiB are arriving at once")
                 parts.append(part)
             content_type, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
-            return decode(b"".join(parts), content_type, encoding, self._limits), sender
+            return decode(b"".join(parts), content_type, encoding, self._limits, self._sink.check), sender
         except PayloadError as error:
             self.refused[error.code] += 1
             raise
@@ -101,7 +105,7 @@ class Receiver:
         """The same for gRPC, whose messages come decompressed. Raises PayloadError."""
         try:
             sender = self._authenticate(authorization)
-            return check_protobuf(body, self._limits), sender
+            return self._sink.check(body, self._limits), sender
         except PayloadError as error:
             self.refused[error.code] += 1
             raise

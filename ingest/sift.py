@@ -12,15 +12,15 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tallystick.ingest.accounts import Account, account
+from tallystick.ingest.wire import Span
 
 PIECE_BYTES: Final = 4 << 20
 """The most bytes of one span, resource or scope: as many as OTLP receivers take of a whole request over gRPC."""
 
 DETAILS_A_SPAN: Final = 256
-"""Attributes, events and links a span may have on average (the SDKs' own limit is 128 of each)."""
+"""Attributes and events a span may have on average (the SDKs' own limit is 128 of each)."""
 
 _SPARE: Final = 16
 """Spans' worth of details, and of fields around spans, that a request of few spans may have."""
@@ -62,7 +62,7 @@ def sift(data: bytes, most_spans: int) -> Sifted:
     sieve = _Sieve(data, most_spans)
     kept = sieve.request()
     if sieve.details > DETAILS_A_SPAN * (sieve.spans + _SPARE):
-        raise Flood("too_many_attributes", f"{sieve.details} attributes, events and links on {sieve.spans} spans")
+        raise Flood("too_many_attributes", f"{sieve.details} attributes and events on {sieve.spans} spans")
     return Sifted(data if sieve.whole else b"".join(kept), sieve.spans - sieve.rejected.total(), sieve.rejected, sieve.accounts)
 
 
@@ -132,7 +132,7 @@ class _Sieve:
         span = Span()
         problem = self._parse(one, span)
         self._first = self._first or (b"" if problem else span.span_id)
-        self.details += len(span.attributes) + len(span.events) + len(span.links)
+        self.details += len(span.attributes) + len(span.events)
         self.details += sum(len(event.attributes) for event in span.events)
         return problem
 

@@ -1,9 +1,12 @@
 """The writer: payloads in, ledger rows out. The spans themselves are only ever touched by the engine."""
 
 import contextlib
+import logging
 import re
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -12,6 +15,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from tallystick.ingest.accounts import Account
 from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
 from tallystick.ingest.flows import Became, Flows, Origin
+from tallystick.ingest.payload import Limits, PayloadError, check_protobuf
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
 from tallystick.ingest.store import error_name, read_sql, scalar
 from tallystick.ingest.turns import LocalTurns, Turns
@@ -22,6 +26,8 @@ from tallystick.schema.models import Seen
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+log = logging.getLogger(__name__)
 
 _UNREADABLE: Final = (
     "PROTOBUF",
@@ -38,6 +44,9 @@ SETTINGS query_plan_enable_optimizations = 0, max_threads = 1, min_insert_block_
 
 _BLOCK_SPANS: Final = 16_000
 """Spans that are decoded and normalised at once: what that takes of memory doesn't grow with the batch."""
+
+_WARY_S: Final = 60.0
+"""After a batch that the engine couldn't read, batches are checked first for so long: whoever sends such spans sends more of them."""
 
 _NEW_MODELS: Final = 1_000
 """Models that are given prices in one batch: each takes up to 2 ms."""
@@ -62,7 +71,7 @@ _INHERITED: Final = (
 
 @dataclass(frozen=True)
 class Item:
-    """One accepted request: a checked payload and what it must not be trusted for.
+    """One accepted request: a payload whose frame was checked, and what it must not be trusted for.
 
     origin: None where it came by OTLP into this process. accounts: of its resources, as its check told.
     """
@@ -110,10 +119,13 @@ class Prices(Protocol):
 class Writer:
     """Writes batches through one connection, from one thread. Others may write to the same ledger at the same time: turns are taken with them."""
 
-    def __init__(self, client: "Client", prices: Prices, turns: Turns | None = None) -> None:
+    def __init__(
+        self, client: "Client", prices: Prices, turns: Turns | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client = client
         self._prices = prices
         self._turns = LocalTurns() if turns is None else turns
+        self._clock, self._wary_until = clock, 0.0
         self._priced: set[Seen] = set()
         self._work = WorkTables(client)
         self._flows = Flows(client)
@@ -141,7 +153,29 @@ class Writer:
         self._prices = prices
 
     def write(self, items: Sequence[Item]) -> Written:
-        """Enter a batch; on return it is on disk. Raises PoisonBatch or StoreUnavailable; what was entered until then isn't doubled by a repetition."""
+        """Enter a batch; on return it is on disk. Raises PoisonBatch or StoreUnavailable; what was entered until then isn't doubled by a repetition.
+
+        The engine is the first to read the spans. Where it can't, the batch is entered without those that nobody can.
+        """
+        if self._clock() < self._wary_until:
+            return self._write_sifted([_sifted(item) for item in items])
+        try:
+            return self._attempt(items)
+        except PoisonBatch as error:
+            self._wary_until = self._clock() + _WARY_S
+            sifted = [_sifted(item) for item in items]
+            log.warning("a batch can't be read (%s); for %.0f s all spans are checked before they are entered", error, _WARY_S)
+            if not any(rejected for _, rejected in sifted):
+                raise
+        return self._write_sifted(sifted)
+
+    def _write_sifted(self, sifted: Sequence[tuple[Item, dict[str, int]]]) -> Written:
+        written = self._attempt([item for item, _ in sifted])
+        for outcome, (_, rejected) in zip(written.outcomes, sifted, strict=True):
+            outcome.rejected = dict(Counter(outcome.rejected) + Counter(rejected))
+        return written
+
+    def _attempt(self, items: Sequence[Item]) -> Written:
         try:
             written = self._write(items)
             self._work.rest()
@@ -275,6 +309,17 @@ class Writer:
         }.items():
             sql = sql.replace("{{" + name + "}}", text)
         self._client.command(sql)
+
+
+def _sifted(item: Item) -> tuple[Item, dict[str, int]]:
+    """What can be read of an item, and of the rest reason → number of spans."""
+    try:
+        payload = check_protobuf(item.data, Limits(len(item.data), item.spans))
+    except PayloadError:
+        return replace(item, data=b"", spans=0, accounts=()), {"can't be decoded": item.spans}
+    if not payload.rejected:
+        return item, {}
+    return replace(item, data=payload.data, spans=payload.spans, accounts=payload.accounts), payload.rejected
 
 
 def is_poison(name: str, message: str) -> bool:

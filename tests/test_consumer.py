@@ -167,8 +167,9 @@ def test_garbage_of_every_kind_is_dead_and_good_messages_go_on(topic: Topic, cap
 
 
 def test_a_message_that_is_rejected_in_part_is_entered_and_kept(topic: Topic) -> None:
-    broken = otlp.request(otlp.span("good"), otlp.span("broken", attributes={"gen_ai.request.model": "%%%%"})).SerializeToString()
-    broken = broken.replace(b"%%%%", b"\xff\xff\xff\xff")
+    made = otlp.request(otlp.span("good"))
+    made.MergeFrom(otlp.request(otlp.span("broken"), resource={"service.name": "%%%%"}))
+    broken = made.SerializeToString().replace(b"%%%%", b"\xff\xff\xff\xff")
     shelf = Shelf()
     topic.send([broken])
     consumer = topic.consumer(lambda: shelf)

@@ -17,15 +17,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otlp import request, span, trace_hex
 from server import Server, rejected
 
-from tallystick.ingest.payload import JSON, PROTOBUF, Limits, Payload, PayloadError, check_protobuf, decode
+from tallystick.ingest.payload import JSON, PROTOBUF, Check, Limits, Payload, PayloadError, check_frame, check_protobuf, decode
 from tallystick.ingest.sift import PIECE_BYTES, Corrupt, Flood, sift
+from tallystick.ingest.wire import Frame, Request
 
 LIMITS = Limits(decoded_bytes=1 << 20, spans=50)
 
 
 def spans_of(data: bytes) -> int:
     """As the engine will count them."""
-    parsed = ExportTraceServiceRequest.FromString(data)
+    Request.FromString(data)
+    parsed = Frame.FromString(data)
     return sum(len(scope.spans) for resource in parsed.resource_spans for scope in resource.scope_spans)
 
 
@@ -73,6 +75,19 @@ def assert_sound(read: Callable[[], Payload]) -> None:
 @given(st.one_of(st.binary(max_size=300), mutated()))
 def test_any_bytes_as_protobuf(data: bytes) -> None:
     assert_sound(functools.partial(check_protobuf, data, LIMITS))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mutated())
+def test_a_frame_that_is_refused_is_refused_with_its_spans_too(data: bytes) -> None:
+    def refused(check: Check) -> str:
+        try:
+            check(data, LIMITS)
+        except PayloadError as refusal:
+            return refusal.code
+        return ""
+
+    assert refused(check_frame) in ("", refused(check_protobuf))
 
 
 @settings(max_examples=300, deadline=None)
@@ -123,14 +138,14 @@ def test_any_json(document: Any) -> None:
         {"resourceSpans": [{"scopeSpans": [{"spans": [document, document]}]}]},
         {"resourceSpans": [document]},
     ):
-        assert_sound(functools.partial(decode, json.dumps(wrapped).encode(), JSON, "", LIMITS))
+        assert_sound(functools.partial(decode, json.dumps(wrapped).encode(), JSON, "", LIMITS, check_protobuf))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "", "identity", "br", "GZIP", "gzip,gzip"]))
 def test_any_compression(body: bytes, encoding: str) -> None:
     for sent in (body, gzip.compress(body)):
-        assert_sound(functools.partial(decode, sent, PROTOBUF, encoding, LIMITS))
+        assert_sound(functools.partial(decode, sent, PROTOBUF, encoding, LIMITS, check_protobuf))
 
 
 def test_json_is_the_same_as_protobuf() -> None:
@@ -143,7 +158,7 @@ def test_json_is_the_same_as_protobuf() -> None:
             ):
                 one["traceId"] = trace_hex(name)
                 one["spanId"] = one["spanId"] and base64.b64decode(one["spanId"]).hex()
-    assert decode(json.dumps(document).encode(), JSON, "", LIMITS).data == data
+    assert decode(json.dumps(document).encode(), JSON, "", LIMITS, check_protobuf).data == data
 
 
 class TestSift:
@@ -155,10 +170,14 @@ class TestSift:
         assert payload.spans == 1500
 
     def test_a_large_one_with_a_bad_span(self) -> None:
-        made = request(*(span(f"s{i}", attributes={"text": "x" * 1000 if i != 700 else "MARK" * 300}) for i in range(1500)))
-        payload = check_protobuf(made.SerializeToString().replace(b"MARK", b"\xff\xfe\xfd\xfc"), Limits())
-        assert payload.rejected == {"a text is not UTF-8": 1}
-        del made.resource_spans[0].scope_spans[0].spans[700]
+        # A field that says it is a text, and is a length alone.
+        made = request(*(span(f"s{i}", attributes={"text": "x" * 1000, "MARK": i == 700}) for i in range(1500)))
+        spans = made.resource_spans[0].scope_spans[0].spans
+        broken = spans[700].SerializeToString().replace(b"\x0a\x04MARK", b"\x0a\x7fMARK")
+        whole = made.SerializeToString().replace(spans[700].SerializeToString(), broken)
+        payload = check_protobuf(whole, Limits())
+        assert payload.rejected == {"can't be decoded": 1}
+        del spans[700]
         assert payload.data == made.SerializeToString()
 
     def test_a_span_too_large(self) -> None:

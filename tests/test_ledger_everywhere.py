@@ -29,7 +29,7 @@ from tallystick.attribution.user_sql import READER_SETTINGS
 from tallystick.client import result
 from tallystick.ingest.keys import KeyStore, Role
 from tallystick.ingest.migrate import migrate
-from tallystick.ingest.payload import Limits, decode
+from tallystick.ingest.payload import Limits, check_frame, decode
 from tallystick.ingest.server_store import ServerStore
 from tallystick.ingest.store import EmbeddedStore, Store
 from tallystick.ingest.turns import Turns, open_turns
@@ -72,7 +72,7 @@ SPANS: Final = Path(__file__).parent / "spans"
 def recordings() -> Iterator[bytes]:
     for path in sorted(SPANS.glob("[!_]*/*.json")):
         body = json.dumps(json.loads(path.read_bytes())["otlp"]).encode()
-        yield decode(body, "application/json", "", Limits()).data
+        yield decode(body, "application/json", "", Limits(), check_frame).data
 
 
 def traffic() -> Iterator[bytes]:
@@ -105,7 +105,7 @@ def batches() -> Iterator[list[Item]]:
 
 
 def _item(body: bytes, tenant: str) -> Item:
-    checked = decode(body, "application/x-protobuf", "", Limits())
+    checked = decode(body, "application/x-protobuf", "", Limits(), check_frame)
     return Item(checked.data, checked.spans, tenant, time.time_ns())
 
 

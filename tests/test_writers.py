@@ -23,7 +23,7 @@ from writing import RECEIVED_NS, TENANT
 from tallystick.attribution.prices import PriceBook
 from tallystick.attribution.prices_file import UserPrices
 from tallystick.ingest.migrate import migrate
-from tallystick.ingest.payload import Limits, decode
+from tallystick.ingest.payload import Limits, check_frame, decode
 from tallystick.ingest.server_store import ServerStore
 from tallystick.ingest.store import Store
 from tallystick.ingest.writer import Item, Writer, is_poison
@@ -72,7 +72,7 @@ def recorded() -> list[Payload]:
     found = []
     for one in recordings().values():
         for alone in one.split(tuple(range(len(one.spans)))):
-            payload = decode(json.dumps(alone).encode(), "application/json", "", Limits(10_000_000, 1000))
+            payload = decode(json.dumps(alone).encode(), "application/json", "", Limits(10_000_000, 1000), check_frame)
             found.append((payload.data, payload.spans))
     return found
 

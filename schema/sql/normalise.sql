@@ -206,7 +206,10 @@ settled AS
         if(zeros, NULL, said[1]) AS input_count,
         -- A stream that was cut short carries a placeholder of one output token, which nobody counted.
         multiIf(zeros, NULL, operation IN ('embeddings') AND isNotNull(said[1]), coalesce(said[2], 0), cut_short AND said[2] <= 1 AND {{text.usage_source}} = '', NULL, said[2]) AS output_known,
-        if(isNull(log_ns) OR log_ns > end_ns, start_ns, end_ns - log_ns) AS begin_ns
+        if(isNull(log_ns) OR log_ns > end_ns, start_ns, end_ns - log_ns) AS begin_ns,
+        -- Texts that nothing is made of may be what they like.
+        NOT isValidUTF8(span_name) OR arrayExists(t -> NOT isValidUTF8(t), texts)
+            OR arrayExists(t -> NOT isValidUTF8(t), arrayConcat(tags.1, arrayMap(v -> {{v.text}}, tags.2))) AS garbled
     FROM classed
 )
 SELECT
@@ -220,6 +223,7 @@ SELECT
         end_ns - start_ns > 604800000000000, 'lasts longer than a week',
         arrayExists(n -> n < 0, said), 'negative token count',
         arrayExists(n -> n > 1000000000, said), 'absurd token count (over 1e9)',
+        garbled, 'a text is not UTF-8',
         '') AS problem,
     firstNonDefault(if(request.2, firstNonDefault({{text.tenant}}, resource[7]), ''), request.4) AS tenant,
     fromUnixTimestamp64Nano(toInt64(begin_ns), 'UTC') AS started_at,
