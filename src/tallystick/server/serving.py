@@ -13,6 +13,8 @@ from typing import Final
 import click
 import uvicorn
 
+from tallystick.server.footprint import shed_library
+
 DRAIN_S: Final = 30
 """How long requests under way may take to finish after SIGTERM."""
 
@@ -50,6 +52,7 @@ def serve(config: uvicorn.Config, listening: socket.socket, url: str) -> None:
     # What is loaded by now stays: the collector needn't look at it again and again while payloads come and go.
     gc.collect()
     gc.freeze()
+    shed_library()
     _Server(config, url).run([listening])
 
 
