@@ -98,7 +98,7 @@ class Parsed(bytes):
     request: ExportTraceServiceRequest
 
 
-def decode(body, content_type, encoding, limits):
+def decode(body, content_type, encoding, limits, check):
     """As the receiver's, but the parsed request isn't thrown away."""
     data = checks.decompress(body, encoding, limits)
     parsed = Parsed(data)
@@ -108,7 +108,7 @@ def decode(body, content_type, encoding, limits):
     except DecodeError:
         spans = limits.spans + 1
     if content_type != checks.PROTOBUF or spans > limits.spans:
-        return checks.decode(data, content_type, "", limits)
+        return checks.decode(data, content_type, "", limits, check)
     return checks.Payload(parsed, spans)
 
 
@@ -596,7 +596,7 @@ def check() -> None:
     limits = checks.Limits()
     files = sorted((Path(__file__).parents[1] / "tests" / "spans").glob("*/*.json"))
     bodies = [json.dumps(json.loads(file.read_text(encoding="utf-8")).get("otlp")).encode() for file in files]
-    whole = [checks.decode(body, checks.JSON, "", limits).data for body in bodies if b"resourceSpans" in body]
+    whole = [checks.decode(body, checks.JSON, "", limits, checks.check_frame).data for body in bodies if b"resourceSpans" in body]
     payloads = [one for data in whole for one in alone(ExportTraceServiceRequest.FromString(data))]
     payloads += [*whole[::10], payload(2000, 0, time.time_ns())]  # by now nothing but the last is new
     names = [name for name in LEDGER if name != "response_key"]
