@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/consumer.py [MESSAGES]      of 512 spans, default 400
 
-A real broker and a real server on this machine; batches of 10,000 and of 64,000 spans (the default). CPU is user and system time of the
+A real broker and a real server on this machine; batches of 10,000 and of 64,000 spans (80,000 is the default). CPU is user and system time of the
 processes, from the first message to the last commit, without their start.
 """
 

@@ -1,7 +1,7 @@
 """CPU of the whole server for each span, from OTLP/HTTP bytes to a stored, priced, deduplicated row; beside the same process with a
 writer that takes spans through Python rows (python_rows.py), in the same run.
 
-    python benchmarks/ingest.py [--spans 1000000] [--clients 140]
+    python benchmarks/ingest.py [--spans 1000000] [--clients 175]
 
 The server is a process of its own, its CPU and memory are the kernel's count of it, merges included (what runs on after the last
 answer, until the engine is quiet, is counted too). Figures go to standard output.
@@ -114,7 +114,7 @@ def through_the_server(command: list[str], data: str, spans: int, clients: int, 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--spans", type=int, default=1_000_000)
-    options.add_argument("--clients", type=int, default=140)
+    options.add_argument("--clients", type=int, default=175)
     given = options.parse_args()
     results = {}
     for body in ("plain", "gzip"):

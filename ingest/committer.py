@@ -79,7 +79,7 @@ class Committer:
     """
 
     def __init__(
-        self, writer: Callable[[], BatchWriter], *, window_s: float = 1.0, max_spans: int = 64_000, max_bytes: int = 128 << 20
+        self, writer: Callable[[], BatchWriter], *, window_s: float = 1.0, max_spans: int = 80_000, max_bytes: int = 128 << 20
     ) -> None:
         self._make_writer = writer
         self._window_s, self._max_spans, self._max_bytes = window_s, max_spans, max_bytes

@@ -96,7 +96,7 @@ class Consuming:
     group: str
     instance: str | None = None
     session_s: int = 45
-    max_spans: int = 64_000
+    max_spans: int = 80_000
     max_bytes: int = 64 << 20
     window_s: float = 1.0
     limits: Limits = field(default_factory=Limits)

@@ -21,10 +21,13 @@ _EXPIRY: Final = re.compile(r"TTL toDateTime\((\w+)\) \+ toIntervalDay\((\d+)\)"
 _COMMAS: Final = re.compile(r", (?![^()]*\))")
 """Between expressions, not within one."""
 
+_OF_A_TIME: Final = re.compile(r"toStartOf\w+\((\w+)\)")
+"""Rows that lie in order by the minute are cut between instants: a minute of full load has millions of them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table that is moved. columns: name → type. key: SQL of what rows lie in order by.
+    """A table that is moved. columns: name → type. key: SQL of what rows are cut by, in the order in which they lie.
 
     replacing: of rows with one key the last counts, by column `version` or, where that is '', the one that was entered last.
     partition: SQL. kept: SQL, what isn't about to be deleted for its age.
@@ -80,6 +83,8 @@ def tables(source: "Client", target: "Client | None", now: datetime) -> list[Tab
         if made is None:
             raise ValueError(f"table {row.name} is moved in no known way: {row.engine}")
         key = tuple(_COMMAS.split(row.key))
+        if not made[1]:
+            key = tuple(_OF_A_TIME.sub(r"\1", part) for part in key)
         kept = _kept((row.create, theirs.get(row.name, "")), now)
         found.append(Table(row.name, dict(columns), key, row.partition or "1", bool(made[1]), made[2] or "", kept))
     return found

@@ -64,6 +64,7 @@ CREATE TABLE IF NOT EXISTS ledger
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(started_at)
-ORDER BY (tenant, started_at)
+-- By the minute, in it as they came: calls of one time come in several batches, and to merge those row by row costs twice as much.
+ORDER BY (tenant, toStartOfMinute(started_at))
 -- Rows are narrow: merging them column by column costs half as much again.
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, enable_vertical_merge_algorithm = 0, merge_selector_base = 8;

@@ -78,7 +78,7 @@ TABLE: Final = (
         "Longest time for which a trickle of requests is gathered for one insert.",
     ),
     Setting(
-        "batch_max_spans", "TALLYSTICK_BATCH_MAX_SPANS", int, 64_000, "Spans at which an insert starts before that time is over."
+        "batch_max_spans", "TALLYSTICK_BATCH_MAX_SPANS", int, 80_000, "Spans at which an insert starts before that time is over."
     ),
     Setting(
         "clickhouse",
