@@ -83,6 +83,7 @@ def tables(source: "Client", target: "Client | None", now: datetime) -> list[Tab
         if made is None:
             raise ValueError(f"table {row.name} is moved in no known way: {row.engine}")
         key = tuple(_COMMAS.split(row.key))
+        # Of a replacing table rows of one key are one row, whatever their times.
         if not made[1]:
             key = tuple(_OF_A_TIME.sub(r"\1", part) for part in key)
         kept = _kept((row.create, theirs.get(row.name, "")), now)

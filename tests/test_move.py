@@ -220,6 +220,12 @@ def test_a_minute_of_full_load_is_cut(chdb_client: "Client") -> None:
     assert max(sizes) < 160
 
 
+def test_what_is_replaced_is_cut_by_its_own_key(chdb_client: "Client") -> None:
+    keys = {table.name: table.key for table in tables(chdb_client, None, datetime(2026, 1, 1, tzinfo=UTC))}
+    assert keys["ledger"] == ("tenant", "started_at")
+    assert keys["flows"][:2] == ("toStartOfHour(received_at)", "source")
+
+
 def test_no_table_is_forgotten(chdb_client: "Client") -> None:
     made = {
         name
