@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests"))
 
@@ -56,6 +57,17 @@ class Timed:
         return timed
 
 
+class TimedStore(ServerStore):
+    """One whose connection is `Timed`."""
+
+    def __init__(self, url: str, password: str) -> None:
+        super().__init__(url, password)
+        self.timed = Timed(super().client())
+
+    def client(self) -> Any:
+        return self.timed
+
+
 class TimedTurns(ServerTurns):
     held_s = waited_s = 0.0
 
@@ -71,16 +83,16 @@ class TimedTurns(ServerTurns):
 
 def write(number: int, spans: int, batch: int) -> None:
     """In a process of its own: says so when it's ready, waits for a line, writes, prints what it took."""
-    store = ServerStore(os.environ["TALLYSTICK_CLICKHOUSE"], os.environ["TALLYSTICK_CLICKHOUSE_PASSWORD"])
-    client, turns = Timed(store.client()), TimedTurns(store)
-    writer = Writer(client, PriceBook(UserPrices()), turns)  # type: ignore[arg-type]
+    store = TimedStore(os.environ["TALLYSTICK_CLICKHOUSE"], os.environ["TALLYSTICK_CLICKHOUSE_PASSWORD"])
+    turns = TimedTurns(store)
+    writer = Writer(store, PriceBook(UserPrices()), turns)
     began_ns = time.time_ns() - 3600 * 10**9
     items = [
         Item(payload(REQUEST, number * 1_000_000 + i, began_ns + i * REQUEST * 50_000), REQUEST, "acme", time.time_ns())
         for i in range(spans // REQUEST)
     ]
     writer.write([Item(payload(REQUEST, 999_999_000 + number, began_ns), REQUEST, "acme", time.time_ns())])
-    client.taken_s.clear()
+    store.timed.taken_s.clear()
     turns.held_s = turns.waited_s = 0.0
     print("ready", flush=True)
     sys.stdin.readline()
@@ -89,7 +101,7 @@ def write(number: int, spans: int, batch: int) -> None:
         writer.write(items[first : first + batch // REQUEST])
     wall = time.monotonic() - wall
     print(time.process_time() - cpu, wall, turns.held_s, turns.waited_s, flush=True)
-    for statement, taken in sorted(client.taken_s.items(), key=lambda one: -sum(one[1])):
+    for statement, taken in sorted(store.timed.taken_s.items(), key=lambda one: -sum(one[1])):
         print(f"{1000 * sum(taken) / (spans / batch):8.1f} ms a batch  {statement}", flush=True)
 
 

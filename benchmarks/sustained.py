@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data, open_store(Path(data)) as store:
         migrate(store, 0)
         client: Any = store.client()
-        writer = Writer(client, PriceBook())
+        writer = Writer(store, PriceBook())
         command, spent = client.command, {"search": 0.0, "all": 0.0}
 
         def timed(sql: str, *args: Any, **kwargs: Any) -> Any:

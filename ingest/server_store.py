@@ -109,6 +109,7 @@ class ServerStore:
     ) -> None:
         """Raises StoreUnavailable where the first host doesn't answer, StoreMisconfigured."""
         self._address = read_address(url)
+        self.payloads: Final = None
         self.dialect: Final = _topology(self._address.hosts, cluster, replicated)
         self._password = password
         self._pool = _Pool(**get_pool_manager_options(ca_cert=str(ca) if ca else None, maxsize=_CONNECTIONS, retries=0))

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -17,7 +17,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tallystick.ingest.cluster import DATABASE, EMBEDDED, Topology
-from tallystick.ingest.errors import DataDirectoryInUse, StoreUnavailable
+from tallystick.ingest.errors import DataDirectoryInUse, StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -55,6 +55,11 @@ class Store(Protocol):
         """Where it stands."""
         ...
 
+    @property
+    def payloads(self) -> Path | None:
+        """A directory of which the engine reads files that this process lays there; None where the engine is elsewhere."""
+        ...
+
     def client(self) -> "Client":
         """This thread's connection, with all rights that the store has; the current database holds the ledger. Raises StoreUnavailable."""
         ...
@@ -74,9 +79,15 @@ class EmbeddedStore:
     """An open data directory. The engine leaves its cache of schemas in the working directory, so that is moved there."""
 
     def __init__(self, data: Path) -> None:
-        """Raises DataDirectoryInUse, or StoreUnavailable where the directory can't be used."""
+        """Raises DataDirectoryInUse, StoreMisconfigured, or StoreUnavailable where the directory can't be used."""
         self.dialect: Final = EMBEDDED
         self.data = data.resolve()
+        self.payloads: Final = self.data / "tmp"
+        if pattern := set("*?{") & set(str(self.data)):
+            raise StoreMisconfigured(
+                f"{self.data} can't be used: the engine takes {' and '.join(sorted(pattern))} in a path for a pattern",
+                "choose a directory without it (--data, TALLYSTICK_DATA)",
+            )
         try:
             self._held = hold(self.data)
             (self.data / _ENGINE).mkdir(exist_ok=True)
@@ -84,9 +95,9 @@ class EmbeddedStore:
                 text = files("tallystick.schema").joinpath(f"engine/{name}").read_text(encoding="utf-8")
                 (self.data / name).write_text(text.replace("{{data}}", escape(str(self.data))), encoding="utf-8")
             # The client hands payloads to the engine in files: not in a place that others read, nor left behind by a kill.
-            shutil.rmtree(self.data / "tmp", ignore_errors=True)
-            (self.data / "tmp").mkdir(mode=0o700)
-            tempfile.tempdir = str(self.data / "tmp")
+            shutil.rmtree(self.payloads, ignore_errors=True)
+            self.payloads.mkdir(mode=0o700)
+            tempfile.tempdir = str(self.payloads)
             os.chdir(self.data)
         except OSError as error:
             raise StoreUnavailable(f"{self.data} can't be used: {error.strerror}") from error
@@ -135,6 +146,8 @@ class EmbeddedStore:
         try:
             if cage.limits:
                 client.command("SET " + ", ".join(f"{name} = {value}" for name, value in cage.limits))
+            # What users ask reads no payloads: the role is in users.xml.
+            client.command("SET ROLE NONE")
             # The row filter in users.xml reads this, and a read-only session can't change it.
             client.command("SET log_comment = {comment:String}", parameters={"comment": cage.comment})
             client.command("SET readonly = 1")
@@ -188,6 +201,12 @@ def error_name(error: ClickHouseError) -> str:
     """What went wrong as the engine names it, `NOT_ENOUGH_SPACE` say. Its message may hold what was sent, and isn't passed on."""
     found = re.findall(r"\(([A-Z][A-Z_0-9]{3,})\)", str(error))
     return found[-1] if found else type(error).__name__
+
+
+def settle(client: "Client") -> None:
+    """After a statement failed: the embedded engine puts what it left behind in front of the next answer of its connection."""
+    with suppress(ClickHouseError):
+        client.command("SELECT 1")
 
 
 def scalar(client: "Client", query: str) -> Any:

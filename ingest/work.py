@@ -4,12 +4,18 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tallystick.ingest.migrate import statements
-from tallystick.ingest.store import read_sql, scalar
+from tallystick.ingest.store import error_name, read_sql, scalar, settle
+from tallystick.schema.dialects import columns, quote
 from tallystick.schema.envelope import COLUMNS
-from tallystick.schema.normalise import normalise_sql
+from tallystick.schema.normalise import filled_columns_sql, normalise_sql
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -29,6 +35,24 @@ _SESSION: Final = {
     "max_memory_usage": 450 << 20,
 }
 
+_DECODE: Final = {
+    "format_schema_source": "string",
+    "format_schema": files("tallystick.schema").joinpath("otlp.proto").read_text(encoding="utf-8"),
+    "format_schema_message_name": "Batch",
+    # Each `Batch` of the stream is a block of its own.
+    "max_block_size": 1,
+    "max_insert_block_size": 1,
+    "min_insert_block_size_rows": 1,
+}
+
+_ONE_THREAD: Final = "query_plan_enable_optimizations = 0, max_threads = 1, min_insert_block_size_rows = 1"
+"""Block by block as they were decoded: what that takes of memory doesn't grow with the batch."""
+
+_STAGE: Final = "INSERT INTO staged SELECT * FROM normalised SETTINGS"
+
+_BEYOND: Final = "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"
+"""What `normalised` says where a batch fills a column that it doesn't look for."""
+
 _ALWAYS: Final = frozenset({"staged", "near"})
 """Tables that every batch fills."""
 
@@ -37,14 +61,23 @@ _IDLE_S: Final = 20.0
 
 
 class WorkTables:
-    """otlp_in, staged, mixed, near, rivals, lost and heirs of schema/sql/work.sql."""
+    """otlp_in, staged, mixed, near, rivals, lost and heirs of schema/sql/work.sql.
 
-    def __init__(self, client: "Client") -> None:
+    payloads: as Store's. There a batch is a file, which is decoded block by block as it is flattened; without, otlp_in holds it decoded in between.
+    """
+
+    def __init__(self, client: "Client", payloads: Path | None) -> None:
         self._client = client
+        self._file = None if payloads is None else payloads / f"{uuid4().hex}.batch"
+        self._source = "otlp_in" if self._file is None else f"file({quote(str(self._file))}, 'Protobuf', {quote(COLUMNS)})"
+        settings = {} if self._file is None else _DECODE
+        self._settings = ", ".join([_ONE_THREAD, *(f"{name} = {quote(str(value))}" for name, value in settings.items())])
+        self._columns: frozenset[str] = frozenset()
+        """That a batch has filled so far: `normalised` looks for no others."""
         self._script = read_sql("work")
         for name, text in {
-            "envelopes": COLUMNS,
-            "normalise": normalise_sql("otlp_in"),
+            "otlp_in": f"CREATE TEMPORARY TABLE otlp_in ({COLUMNS}) ENGINE = Memory" if self._file is None else "",
+            "normalise": normalise_sql(self._source),
             "near": read_sql("near").replace("{{processes}}", "").replace("{{tenants}}", "''"),
             "rivals": read_sql("rivals"),
         }.items():
@@ -60,6 +93,7 @@ class WorkTables:
             self._client.command("SET " + ", ".join(f"{name} = {value}" for name, value in _SESSION.items()))
             for statement in statements(self._script):
                 self._client.command(statement)
+            self._look_for_columns()
         for table in sorted(self._filled or ()):
             self._client.command(f"TRUNCATE TABLE {table}")
         self._filled = set(_ALWAYS)
@@ -71,6 +105,39 @@ class WorkTables:
     def distrust(self) -> None:
         """A batch failed: what they hold, and whether the session is still there, isn't known."""
         self._filled = None
+
+    def stage(self, batches: Generator[bytes, None, None]) -> None:
+        """Fill `staged` with the model calls of a stream of `Batch` messages, each after its length."""
+        if self._file is None:
+            self._client.raw_insert("otlp_in", ["envelopes"], batches, fmt="Protobuf", settings=_DECODE)
+            self._normalise()
+            self._client.command("TRUNCATE TABLE otlp_in")
+            return
+        try:
+            with self._file.open("wb") as file:
+                file.writelines(batches)
+            self._normalise()
+        finally:
+            self._file.unlink(missing_ok=True)
+
+    def _normalise(self) -> None:
+        stage = f"{_STAGE} {self._settings}"
+        try:
+            self._client.command(stage)
+        except ClickHouseError as error:
+            if error_name(error) != _BEYOND:
+                raise
+            settle(self._client)
+            self._client.command("TRUNCATE TABLE staged")
+            rows = self._client.query(f"{filled_columns_sql(self._source)} SETTINGS {self._settings}").result_rows
+            self._columns |= {columns().name(number) for (number,) in rows if number}
+            self._look_for_columns()
+            self._client.command(stage)
+
+    def _look_for_columns(self) -> None:
+        self._client.command("DROP TEMPORARY VIEW IF EXISTS normalised")
+        # A view: parsing its 27 kB for every batch would cost 20 ms.
+        self._client.command(f"CREATE TEMPORARY VIEW normalised AS {normalise_sql(self._source, self._columns)}")
 
     def fill(self, table: str, select: str) -> None:
         self._note(table)

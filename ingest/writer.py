@@ -1,14 +1,12 @@
 """The writer: payloads in, ledger rows out. The spans themselves are only ever touched by the engine."""
 
-import contextlib
 import logging
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -17,15 +15,12 @@ from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
 from tallystick.ingest.flows import Became, Flows, Origin
 from tallystick.ingest.payload import Limits, PayloadError, check_protobuf
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
-from tallystick.ingest.store import error_name, read_sql, scalar
+from tallystick.ingest.store import Store, error_name, read_sql, scalar, settle
 from tallystick.ingest.turns import LocalTurns, Turns
 from tallystick.ingest.work import WorkTables, insert_rows
 from tallystick.schema.dialects import quote
 from tallystick.schema.envelope import batch, envelope
 from tallystick.schema.models import Seen
-
-if TYPE_CHECKING:
-    from clickhouse_connect.driver.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +32,6 @@ _UNREADABLE: Final = (
     "CANNOT_READ_ALL_DATA",
     "UNKNOWN_PROTOBUF_FORMAT",
 )
-
-_STAGE: Final = """INSERT INTO staged SELECT * FROM normalised
-SETTINGS query_plan_enable_optimizations = 0, max_threads = 1, min_insert_block_size_rows = 1"""
-"""One thread, block by block as they were decoded: their order and what they take of memory stay as they are."""
 
 _BLOCK_SPANS: Final = 16_000
 """Spans that are decoded and normalised at once: what that takes of memory doesn't grow with the batch."""
@@ -117,17 +108,17 @@ class Prices(Protocol):
 
 
 class Writer:
-    """Writes batches through one connection, from one thread. Others may write to the same ledger at the same time: turns are taken with them."""
+    """Writes batches, from the thread that makes it. Others may write to the same ledger at the same time: turns are taken with them."""
 
     def __init__(
-        self, client: "Client", prices: Prices, turns: Turns | None = None, clock: Callable[[], float] = time.monotonic
+        self, store: Store, prices: Prices, turns: Turns | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._client = client
+        self._client = client = store.client()
         self._prices = prices
         self._turns = LocalTurns() if turns is None else turns
         self._clock, self._wary_until = clock, 0.0
         self._priced: set[Seen] = set()
-        self._work = WorkTables(client)
+        self._work = WorkTables(client, store.payloads)
         self._flows = Flows(client)
         self._scopes = Scopes([] if self._turns.shared else client.query(read_sql("scopes")).result_rows)
         self._sql = {
@@ -136,15 +127,6 @@ class Writer:
                 "survey", "told_scopes", "near", "repeats", "rivals", "suspects", "enter", "void", "cost", "cost_join",
             )
         }  # fmt: skip
-        self._decode = {
-            "format_schema_source": "string",
-            "format_schema": files("tallystick.schema").joinpath("otlp.proto").read_text(encoding="utf-8"),
-            "format_schema_message_name": "Batch",
-            # Each `Batch` of the stream is a block of its own.
-            "max_block_size": 1,
-            "max_insert_block_size": 1,
-            "min_insert_block_size_rows": 1,
-        }
 
     def price_by(self, prices: Prices) -> None:
         """From the next batch on. Between two batches, from their thread."""
@@ -186,9 +168,7 @@ class Writer:
                 raise StoreUnavailable(error.strerror or type(error).__name__) from error
             if not isinstance(error, ClickHouseError):
                 raise
-            # The embedded engine puts what a failed statement left behind in front of the next answer of its connection.
-            with contextlib.suppress(ClickHouseError):
-                self._client.command("SELECT 1")
+            settle(self._client)
             name = error_name(error)
             if is_poison(name, str(error)):
                 raise PoisonBatch(name) from error
@@ -257,9 +237,7 @@ class Writer:
         return {tuple(row[:3]) for row in rows}
 
     def _stage(self, items: Sequence[Item]) -> None:
-        self._client.raw_insert("otlp_in", ["envelopes"], _stream(items), fmt="Protobuf", settings=self._decode)
-        self._client.command(_STAGE)
-        self._client.command("TRUNCATE TABLE otlp_in")
+        self._work.stage(_stream(items))
 
     def _price(self, seen: set[Seen]) -> None:
         """Give prices to models that are seen for the first time."""

@@ -54,7 +54,8 @@ def chdb_store(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[EmbeddedSt
     engine = files("tallystick.schema").joinpath("engine")
     (data / "tests" / "config.xml").write_text(engine.joinpath("config.xml").read_text().replace("{{data}}", str(data / "tests")))
     granted = "".join(f"<query>GRANT ALL ON {name}.*</query>" for name in ("alerting", "stand_in", "spend_queries", "migrating"))
-    users = engine.joinpath("users.xml").read_text().replace("</grants>", f"{granted}</grants>")
+    own = "<query>GRANT payloads</query>"
+    users = engine.joinpath("users.xml").read_text().replace(own, own + granted)
     (data / "tests" / "users.xml").write_text(users)
     # The configuration of the first connection is the engine's.
     first = clickhouse_connect.get_client(

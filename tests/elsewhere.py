@@ -16,6 +16,7 @@ class Elsewhere:
     def __init__(self, client: "Client", dialect: Topology = EMBEDDED) -> None:
         self._client = client
         self.dialect = dialect
+        self.payloads = None
 
     def client(self) -> "Client":
         return self._client

@@ -76,7 +76,7 @@ def test_repricing_while_calls_are_entered_and_voided(chdb_store: Store) -> None
 
     def write() -> None:
         try:
-            writer = Writer(chdb_store.client(), book(DEAR), turns)
+            writer = Writer(chdb_store, book(DEAR), turns)
             voided.extend(writer.write([one]).voided for one in batches(tenant))
         except BaseException as error:
             failures.append(error)
@@ -118,7 +118,7 @@ def desk(chdb_client: "Client") -> Desk:
 def test_a_call_that_was_told_twice_long_apart(chdb_store: Store, desk: Desk) -> None:
     """A gateway's call of ten minutes, of which the engine's span begins when it left the queue."""
     tenant = "told twice"
-    writer = Writer(chdb_store.client(), book(CHEAP))
+    writer = Writer(chdb_store, book(CHEAP))
     answer = {**CALL, "gen_ai.response.id": "chatcmpl-1"}
     gateway = span("gateway", start_ns=BEGAN, duration_ns=600 * 10**9, attributes={**answer, "gen_ai.usage.output_tokens": None})
     engine = span("engine", start_ns=BEGAN + 400 * 10**9, duration_ns=200 * 10**9, attributes=answer)
@@ -147,7 +147,7 @@ def test_a_call_that_was_told_twice_long_apart(chdb_store: Store, desk: Desk) ->
 def test_an_undone_void_is_a_call_again_for_the_writer(chdb_store: Store, desk: Desk) -> None:
     """A better span that comes then takes its place, and isn't a second call."""
     tenant, client = "voided in vain", chdb_store.client()
-    writer = Writer(client, book(CHEAP))
+    writer = Writer(chdb_store, book(CHEAP))
     outer = span("vain", "outer", start_ns=BEGAN, attributes=OUTER)
     writer.write([item(tenant, outer)])
     ids = {"trace_id": ident("vain", 16).hex(), "span_id": ident("outer", 8).hex()}

@@ -58,6 +58,15 @@ def test_a_directory_that_is_none(tmp_path: Path) -> None:
     assert "can't be used" in refused(Server(tmp_path / "file"))
 
 
+@pytest.mark.parametrize("name", ["{{ data }}", "a*", "b?"])
+def test_a_directory_whose_name_the_engine_takes_for_a_pattern(tmp_path: Path, name: str) -> None:
+    """It found no file of `{a}`, and every span that was acknowledged was lost."""
+    said = refused(Server(tmp_path / name))
+    assert "takes" in said
+    assert "choose a directory" in said
+    assert not (tmp_path / name).exists()
+
+
 def test_sigterm_under_load_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     answered: set[int] = set()

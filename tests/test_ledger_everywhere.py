@@ -203,7 +203,7 @@ def places(
         made = {}
         for name, (ingest, api) in stores.items():
             turns = open_turns(ingest)
-            writer = Writer(ingest.client(), PriceBook(read_prices(PRICES[0])), turns)
+            writer = Writer(ingest, PriceBook(read_prices(PRICES[0])), turns)
             for batch in batches():
                 writer.write(batch)
             made[name] = opened(api, turns if api is ingest else open_turns(api), home / name)

@@ -27,7 +27,7 @@ def plan(chdb_store: EmbeddedStore) -> Iterator[str]:
     now = time.time_ns()
     client.command(FILL, parameters={"start": now - 3 * DAY_NS})
     client.command("OPTIMIZE TABLE ledger FINAL")
-    writer = Writer(client, PriceBook())
+    writer = Writer(chdb_store, PriceBook())
     writer._work.ready()
     payload = otlp.request(otlp.span("near", start_ns=now - 2 * DAY_NS)).SerializeToString()
     writer._stage([Item(payload, 1, TENANT, now)])

@@ -237,6 +237,24 @@ def test_a_reader_changes_nothing_and_leaves_nothing(opened: Opened, statement: 
     assert scalar(opened.store.client(), ours("SELECT count() FROM ledger WHERE {ours}")) == 2 * CALLS
 
 
+@pytest.mark.parametrize("opened", ["embedded"], indirect=True)
+def test_a_reader_has_no_part_in_the_writer_s_files(opened: Opened) -> None:
+    """What lets the writer read payloads isn't the reader's; who takes it up again is still kept from files by being a reader."""
+
+    def ask(*statements: str) -> None:
+        with opened.api.reader("contract-a", READER_SETTINGS) as reader:
+            for statement in statements:
+                reader.command(statement)
+
+    read = "SELECT * FROM file('payload', 'CSV', 'a String')"
+    assert scalar(opened.store.client(), "SELECT enabledRoles()") == ["payloads"]
+    ask("SELECT throwIf(enabledRoles() != [])")
+    with pytest.raises(ClickHouseError, match="ACCESS_DENIED"):
+        ask(read)
+    with pytest.raises(ClickHouseError, match="READONLY"):
+        ask("SET ROLE payloads", "SELECT throwIf(enabledRoles() != ['payloads'])", read)
+
+
 @pytest.mark.parametrize("opened", ["server", "shards"], indirect=True)
 def test_escapes_show_nothing_of_others(opened: Opened) -> None:
     """Without the check that users' queries pass before: the server's own cage alone, through its shards too."""

@@ -132,7 +132,7 @@ def emptied(server: ClickHouse) -> Iterator[Store]:
 
 def embedded(store: Store, given: Sequence[Batch], tenant: str) -> list[Sequence[Any]]:
     """What one writer makes of it."""
-    writer = Writer(store.client(), PriceBook(UserPrices()))
+    writer = Writer(store, PriceBook(UserPrices()))
     for batch in given:
         writer.write([Item(data, spans, tenant, RECEIVED_NS) for data, spans in batch])
     return list(store.client().query(TOTALS.format(tenant=tenant)).result_rows)

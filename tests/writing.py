@@ -53,17 +53,23 @@ class Stopping:
         stop("entering")
 
 
+class StoppingStore(ServerStore):
+    """One whose connections are `Stopping`."""
+
+    def client(self) -> Any:
+        return Stopping(super().client(), self.each_host("system")[0], os.environ.get("STOP_AT", ""))
+
+
 def stop(step: str) -> None:
     print(step, flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def main() -> None:
-    store = ServerStore(
+    store = StoppingStore(
         os.environ["TALLYSTICK_CLICKHOUSE"], os.environ["TALLYSTICK_CLICKHOUSE_PASSWORD"], cluster=os.environ.get("CLUSTER", "")
     )
-    client: Any = Stopping(store.client(), store.each_host("system")[0], os.environ.get("STOP_AT", ""))
-    writer = Writer(client, PriceBook(UserPrices()), ServerTurns(store, LEASE_S))
+    writer = Writer(store, PriceBook(UserPrices()), ServerTurns(store, LEASE_S))
     for batch in pickle.loads(Path(sys.argv[1]).read_bytes()):
         until = time.monotonic() + 120
         while True:

@@ -80,44 +80,56 @@ class Columns:
     """The columns that attributes fill, numbered from 1: texts first, then numbers.
 
     An attribute's rank is its column's number times 32 plus its place in the column's order, so that sorting a span's attributes
-    by rank puts the preferred one of each column in front.
+    by rank puts the preferred one of each column in front. beyond: the number, after all others, that stands for columns left out; 0 if none is.
     """
 
     texts: dict[str, int]
     numbers: dict[str, int]
     ranks: dict[str, int]
+    beyond: int
 
     @property
     def first_number(self) -> int:
-        """The smallest rank of a numeric attribute."""
-        return min(self.numbers.values()) * 32
+        """The smallest rank of a numeric attribute, or of one whose column is left out."""
+        return (len(self.texts) + 1) * 32
+
+    def name(self, number: int) -> str:
+        """The column of this number."""
+        return [*self.texts, *self.numbers][number - 1]
+
+    def rank(self, key: str) -> str:
+        """SQL: the rank of the attribute named by the expression `key`, 0 where no column wants it."""
+        return f"transform({key}, [{', '.join(map(quote, self.ranks))}], [{', '.join(map(str, self.ranks.values()))}], 0)"
+
+    def place(self, column: str) -> str | None:
+        """SQL: the place among a span's attributes of the one that fills `column`, 0 where there is none; None if the column is left out."""
+        number = self.texts.get(column) or self.numbers.get(column)
+        return f"places[indexOf(columns, {number})]" if number else None
 
 
 @cache
-def columns() -> Columns:
-    """Raises ValueError where the table is inconsistent."""
+def columns(kept: frozenset[str] | None = None) -> Columns:
+    """All of them, or those of `kept`. Raises ValueError where the table is inconsistent."""
     grouped = [(column, list(group)) for column, group in groupby(attributes(), key=lambda a: a.column)]
     if len({column for column, _ in grouped}) != len(grouped):
         raise ValueError("attributes.csv: the rows of a column must stand together")
-    grouped.sort(key=lambda item: item[1][0].numeric)
+    grouped.sort(key=lambda item: (kept is not None and item[0] not in kept, item[1][0].numeric))
     texts: dict[str, int] = {}
     numbers: dict[str, int] = {}
     ranks: dict[str, int] = {}
+    beyond = 0
     for number, (column, group) in enumerate(grouped, start=1):
         if len(group) > 31 or len({a.unit for a in group}) != 1:
             raise ValueError(f"attributes.csv: {column}: one unit and at most 31 attributes a column")
-        (numbers if group[0].numeric else texts)[column] = number
+        if kept is None or column in kept:
+            (numbers if group[0].numeric else texts)[column] = number
+        else:
+            beyond = beyond or number
         for place, attribute in enumerate(group):
             if attribute.attribute in ranks:
                 raise ValueError(f"attributes.csv: {attribute.attribute} fills two columns")
-            ranks[attribute.attribute] = number * 32 + place
-    return Columns(texts, numbers, ranks)
-
-
-def rank_expression(key: str) -> str:
-    """SQL: the rank of the attribute named by the expression `key`, 0 where no column wants it."""
-    ranks = columns().ranks
-    return f"transform({key}, [{', '.join(map(quote, ranks))}], [{', '.join(map(str, ranks.values()))}], 0)"
+            ranks[attribute.attribute] = beyond * 32 or number * 32 + place
+    return Columns(texts, numbers, ranks, beyond)
 
 
 COUNTS: Final = (
@@ -125,12 +137,6 @@ COUNTS: Final = (
     "image_input",
 )  # fmt: skip
 """The token counts, in the order of the array in which the statement carries them."""
-
-
-def place_expression(column: str) -> str:
-    """SQL: the place among a span's attributes of the one that fills `column`; 0 where there is none."""
-    table = columns()
-    return f"places[indexOf(columns, {table.texts.get(column) or table.numbers[column]})]"
 
 
 def usage_names() -> list[list[str]]:

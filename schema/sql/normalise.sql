@@ -3,6 +3,7 @@
 -- the step before it (an alias used twice where it is defined is analysed twice), and what later steps don't look at is carried in arrays.
 -- Within AND and OR nothing is compared with a constant by `=` or `!=`, but by IN or NOT: for each such comparison the engine's
 -- LogicalExpressionOptimizer hashes all of the statement below it, a quarter of the analysis in all. (Comparisons with '' are none by then.)
+-- For each attribute, conditions are joined by bitAnd and bitOr: to find out where AND and OR needn't look takes longer than to look everywhere.
 WITH
 resources AS
 (
@@ -50,7 +51,7 @@ texts AS
 (
     SELECT
         *,
-        arrayMap((r, v) -> substring(v, multiIf(r = 0, length(v) + 1, {{v.start}})), wanted, span.attributes.value) AS texts,
+        arrayMap((r, v) -> substring(v, if(bitAnd(r > 0, startsWith(v, '\n')), {{v.start}}, length(v) + 1)), wanted, span.attributes.value) AS texts,
         arrayFilter((v, r) -> r >= {{first_number}}, span.attributes.value, wanted) AS number_values,
         arrayCumSum(r -> r >= {{first_number}}, wanted) AS number_places
     FROM attributes
@@ -62,18 +63,16 @@ ranked AS
     SELECT
         * EXCEPT (wanted, number_values, number_places),
         arraySort(arrayMap(
-            (r, t, v, i, n) -> if(NOT r OR (r < {{first_number}} AND t = '' AND NOT startsWith(v, '*')), 0,
-                bitOr(bitShiftLeft(toUInt64(r), 32), if(r < {{first_number}}, i, n))),
+            (r, t, v, i, n) -> if(bitAnd(r > 0, bitOr(r >= {{first_number}}, bitOr(t != '', startsWith(v, '*')))),
+                bitOr(bitShiftLeft(toUInt64(r), 32), if(r < {{first_number}}, i, n)), 0),
             wanted, texts, span.attributes.value, arrayEnumerate(wanted), number_places)) AS ranks,
         -- The first byte of a value is its tag: integer, double, boolean.
-        arrayMap((t, v, w) -> multiIf(
+        arrayMap((v, w) -> multiIf(
             bitAnd(w, 255) = 0x18, {{v.integer}},
             bitAnd(w, 255) = 0x21, reinterpretAsFloat64(substring(v, 2, 8)),
             bitAnd(w, 255) = 0x10, toFloat64(w = 0x0110),
-            t = '', NULL,
-            lower(t) = 'true', 1,
-            lower(t) = 'false', 0,
-            toFloat64OrNull(t)), arrayFilter((t, r) -> r >= {{first_number}}, texts, wanted), number_values, arrayMap(v -> reinterpretAsUInt64(v), number_values)) AS numbers
+            toFloat64OrNull(transform(lower({{v.text}}), ['true', 'false'], ['1', '0']))),
+            number_values, arrayMap(v -> reinterpretAsUInt64(v), number_values)) AS numbers
     FROM texts
 ),
 placed AS
@@ -111,8 +110,9 @@ looked_up AS
         exception_event > 0 OR span.status.code IN (2) AS has_trouble,
         if(span.status.code = 2, left(span.status.message, 120), '') AS status_message,
         -- A list is there and more than one empty text.
-        {{text.finish}} != '' OR length(span.attributes.value[{{place.finish}}]) > 6 AS finished
+        {{text.finish}} != '' OR length({{finish_list}}) > 6 AS finished
     FROM placed
+    {{only_kept}}
 ),
 -- What stands inside JSON texts: the request's parameters, the provider's answer, free metadata.
 read AS

@@ -1,5 +1,4 @@
 -- Tables of the writer, emptied with every batch: of its connection's session, so that writers don't meet and one that dies leaves nothing.
-DROP TEMPORARY VIEW IF EXISTS normalised;
 DROP TEMPORARY TABLE IF EXISTS otlp_in;
 DROP TEMPORARY TABLE IF EXISTS staged;
 DROP TEMPORARY TABLE IF EXISTS mixed;
@@ -7,10 +6,8 @@ DROP TEMPORARY TABLE IF EXISTS near;
 DROP TEMPORARY TABLE IF EXISTS rivals;
 DROP TEMPORARY TABLE IF EXISTS lost;
 DROP TEMPORARY TABLE IF EXISTS heirs;
-CREATE TEMPORARY TABLE otlp_in ({{envelopes}}) ENGINE = Memory;
--- Parsing its 27 kB for every batch would cost 20 ms.
-CREATE TEMPORARY VIEW normalised AS {{normalise}};
-CREATE TEMPORARY TABLE staged ENGINE = Memory AS SELECT * FROM normalised;
+{{otlp_in}};
+CREATE TEMPORARY TABLE staged ENGINE = Memory EMPTY AS {{normalise}};
 CREATE TEMPORARY TABLE mixed (tenant String, process String) ENGINE = Memory;
 CREATE TEMPORARY TABLE near ENGINE = Memory AS {{near}} LIMIT 0;
 CREATE TEMPORARY TABLE rivals ENGINE = Memory AS {{rivals}};

@@ -83,7 +83,7 @@ def real_outputs() -> dict[str, str]:
         data, before = Path(place) / "data", Path.cwd()
         with open_store(data) as store:
             migrate(store, 0)
-            writer, encoder = Writer(store.client(), PriceBook()), Encoder()
+            writer, encoder = Writer(store, PriceBook()), Encoder()
             bodies = [(len(batch), encoder.request(batch)) for batch in batched(_traffic())]
             for first in range(0, len(bodies), _BATCH):
                 writer.write([Item(body, spans, "default", _NEXT_NS) for spans, body in bodies[first : first + _BATCH]])

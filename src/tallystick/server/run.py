@@ -67,7 +67,7 @@ def run(settings: Settings) -> None:
             sink, ready = through.sink, through.ready
         else:
             committer = sink = Committer(
-                lambda: TimedWriter(PricedWriter(Writer(store.client(), book.book(), turns), book), metrics),
+                lambda: TimedWriter(PricedWriter(Writer(store, book.book(), turns), book), metrics),
                 window_s=settings.batch_window_ms / 1000,
                 max_spans=settings.batch_max_spans,
             )

@@ -88,7 +88,7 @@ def make_consumer(settings: Settings, store: Store, book: PresentBook, turns: Tu
             window_s=settings.batch_window_ms / 1000,
             limits=Limits(settings.max_body_bytes, settings.max_request_spans),
         ),
-        lambda: TimedWriter(PricedWriter(Writer(store.client(), book.book(), turns), book), metrics),
+        lambda: TimedWriter(PricedWriter(Writer(store, book.book(), turns), book), metrics),
         lambda messages: record_aside(store.client(), messages),
         DeadLetters(settings.kafka_dead_letters, lambda: dead_letter_producer(brokers)),
         ceiling=Ceiling(run=settings.dead_letters_run, percent=settings.dead_letters_percent),
