@@ -143,8 +143,9 @@ class Resource:
 class PythonRows:
     """As ingest.writer.Writer. voiding: nothing corrects the ledger here."""
 
-    def __init__(self, client, book: PriceBook, voiding: object = None) -> None:
-        self.client, self.book = client, book
+    def __init__(self, store, book: PriceBook, voiding: object = None) -> None:
+        self.client = client = store.client()
+        self.book = book
         self.sources, self.prices, self.new_prices = {}, {}, []
         self.scopes = defaultdict(set)
         client.command(
@@ -605,7 +606,7 @@ def check() -> None:
         for kind in (Writer, PythonRows):
             with open_store(Path(data) / kind.__name__) as store:
                 migrate(store, 0)
-                writer = kind(store.client(), PriceBook())
+                writer = kind(store, PriceBook())
                 for body in payloads:
                     writer.write([Item(body, 1, "default", time.time_ns())])
                 question = f"SELECT {', '.join(names)} FROM ledger"

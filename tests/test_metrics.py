@@ -44,6 +44,16 @@ def test_all_of_up(server: Server) -> None:
     assert "acme" not in page
 
 
+def test_spans_come_by_their_route(server: Server) -> None:
+    """FastAPI doesn't stand between; a method that it doesn't know is still refused as everywhere."""
+    assert server.post(b"\xff\xff").status_code == 400
+    refused = server.http.get("/v1/traces")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (405, "method_not_allowed")
+    page = server.http.get("/metrics").text
+    assert 'http_route="/v1/traces"' in page
+    assert "/v1/traces" in server.http.get("/openapi.json").json()["paths"]
+
+
 def test_for_operators(server: Server) -> None:
     assert (
         server.http.get("/metrics", headers={"authorization": f"Bearer {server.key('acme', role=KeyRole.READER)}"}).status_code

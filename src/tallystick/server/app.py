@@ -15,7 +15,7 @@ from tallystick.attribution.audit import Partition
 from tallystick.attribution.user_sql import BadQuery
 from tallystick.ingest.committer import Counting
 from tallystick.ingest.payload import PayloadError
-from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver, router
+from tallystick.ingest.receiver import RETRY_AFTER_S, Receiver
 from tallystick.ingest.store import Store
 from tallystick.server import (
     alerts_api,
@@ -40,7 +40,7 @@ from tallystick.server import (
 )
 from tallystick.server.alerts import Alerts
 from tallystick.server.allocations import AllocationDesk, base_ask
-from tallystick.server.answers import Guard, answer_errors, error_body
+from tallystick.server.answers import Guard, answer_errors, error_body, take_spans
 from tallystick.server.api_doc import describe
 from tallystick.server.asking import Asking
 from tallystick.server.auth import Door
@@ -198,8 +198,7 @@ def create_app(
         async def traces() -> None:
             raise NoReceiver
     else:
-        # It counts who was refused.
-        app.include_router(router(receiver), **senders_only(None))
+        take_spans(app, receiver)
     state = LedgerState(store)
     app.include_router(spend_api.router(store, door, asking, state))
     app.include_router(charges_api.router(store, door, asking, state))

@@ -9,16 +9,15 @@ from fastapi import FastAPI, Request, Response
 from tallystick.ingest.kafka_sink import KafkaSink
 from tallystick.ingest.keys import KeyStore
 from tallystick.ingest.payload import Limits
-from tallystick.ingest.receiver import Receiver, grpc_server, router
+from tallystick.ingest.receiver import Receiver, grpc_server
 from tallystick.ingest.spool import Spool
 from tallystick.server import metrics_api
-from tallystick.server.answers import Guard, answer_errors
+from tallystick.server.answers import Guard, answer_errors, take_spans
 from tallystick.server.auth import Door
 from tallystick.server.brokers import brokers_of
 from tallystick.server.figures import TimedRequests, show_receiver, show_sink
 from tallystick.server.health import Health
 from tallystick.server.metrics import Metrics, Role
-from tallystick.server.operators import senders_only
 from tallystick.server.serving import DRAIN_S, address, listen, log_to_stderr, serve
 from tallystick.settings import Settings
 
@@ -80,6 +79,6 @@ def receiver_app(receiver: Receiver, door: Door, health: Health, metrics: Metric
         return Response(page.body, status, media_type=page.content_type)
 
     app.include_router(metrics_api.router(metrics, door))
-    app.include_router(router(receiver), **senders_only(None))
+    take_spans(app, receiver)
     answer_errors(app)
     return app
