@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -201,12 +201,6 @@ def error_name(error: ClickHouseError) -> str:
     """What went wrong as the engine names it, `NOT_ENOUGH_SPACE` say. Its message may hold what was sent, and isn't passed on."""
     found = re.findall(r"\(([A-Z][A-Z_0-9]{3,})\)", str(error))
     return found[-1] if found else type(error).__name__
-
-
-def settle(client: "Client") -> None:
-    """After a statement failed: the embedded engine puts what it left behind in front of the next answer of its connection."""
-    with suppress(ClickHouseError):
-        client.command("SELECT 1")
 
 
 def scalar(client: "Client", query: str) -> Any:

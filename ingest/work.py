@@ -12,7 +12,7 @@ from uuid import uuid4
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tallystick.ingest.migrate import statements
-from tallystick.ingest.store import error_name, read_sql, scalar, settle
+from tallystick.ingest.store import error_name, read_sql, scalar
 from tallystick.schema.dialects import columns, quote
 from tallystick.schema.envelope import COLUMNS
 from tallystick.schema.normalise import filled_columns_sql, normalise_sql
@@ -127,7 +127,6 @@ class WorkTables:
         except ClickHouseError as error:
             if error_name(error) != _BEYOND:
                 raise
-            settle(self._client)
             self._client.command("TRUNCATE TABLE staged")
             rows = self._client.query(f"{filled_columns_sql(self._source)} SETTINGS {self._settings}").result_rows
             self._columns |= {columns().name(number) for (number,) in rows if number}

@@ -1,5 +1,6 @@
 """The writer: payloads in, ledger rows out. The spans themselves are only ever touched by the engine."""
 
+import contextlib
 import logging
 import re
 import time
@@ -15,7 +16,7 @@ from tallystick.ingest.errors import PoisonBatch, StoreUnavailable
 from tallystick.ingest.flows import Became, Flows, Origin
 from tallystick.ingest.payload import Limits, PayloadError, check_protobuf
 from tallystick.ingest.same_call import Identity, Rival, Verdict, judge
-from tallystick.ingest.store import Store, error_name, read_sql, scalar, settle
+from tallystick.ingest.store import Store, error_name, read_sql, scalar
 from tallystick.ingest.turns import LocalTurns, Turns
 from tallystick.ingest.work import WorkTables, insert_rows
 from tallystick.schema.dialects import quote
@@ -168,7 +169,9 @@ class Writer:
                 raise StoreUnavailable(error.strerror or type(error).__name__) from error
             if not isinstance(error, ClickHouseError):
                 raise
-            settle(self._client)
+            # The embedded engine puts what a failed statement left behind in front of the next answer of its connection.
+            with contextlib.suppress(ClickHouseError):
+                self._client.command("SELECT 1")
             name = error_name(error)
             if is_poison(name, str(error)):
                 raise PoisonBatch(name) from error

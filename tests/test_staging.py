@@ -99,6 +99,18 @@ def test_any_attribute_is_found_when_it_first_comes(chdb_store: EmbeddedStore) -
     assert work._columns == ALL
 
 
+def test_a_text_begins_where_its_length_ends(chdb_store: EmbeddedStore) -> None:
+    """It stands on the wire in one to four bytes."""
+    lengths = [0, 1, 126, 127, 128, 129, 16_382, 16_383, 16_384, 16_385, 2_097_151, 2_097_152]
+    texts = [f"{length:08}{'x' * length}"[-length:] if length else "" for length in lengths]
+    payloads = [
+        request(span(f"{n}", attributes={"tallystick.customer": text})).SerializeToString() for n, text in enumerate(texts)
+    ]
+    staged(chdb_store, started(chdb_store), payloads)
+    rows = chdb_store.client().query("SELECT customer FROM staged ORDER BY number").result_rows
+    assert [row[0] for row in rows] == [text[:256] for text in texts]
+
+
 def test_nothing_is_left_of_a_batch(chdb_store: EmbeddedStore) -> None:
     work = started(chdb_store)
     assert len(staged(chdb_store, work, recorded())) > 1
