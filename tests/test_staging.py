@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from otlp import request, span
+from test_dialects import key_and_scope
 from test_recordings import recordings
 
 from tallystick.ingest.payload import JSON, Limits, check_protobuf, decode
@@ -19,7 +20,6 @@ from tallystick.schema.envelope import batch, envelope
 
 RECEIVED_NS = 1_790_000_000_000_000_000
 ALL = frozenset({*columns().texts, *columns().numbers})
-
 
 OF_ANY_CALL = {"operation_name", "provider", "request_model", "response_model", "input_total", "output", "finish"}
 """What a call of tests/otlp.py fills by itself."""
@@ -51,15 +51,8 @@ def staged(store: EmbeddedStore, work: WorkTables, payloads: Iterable[bytes]) ->
 
 def told(one: Attribute, value: Any) -> bytes:
     """A call that has this attribute and next to nothing else, under the instrumentation that means something by it."""
-    bare, _, name = one.attribute.rpartition(":")
-    scope = {
-        "claude-code": "com.anthropic.claude_code",
-        "logfire": "logfire.openai",
-        "openinference": "openinference.instrumentation.openai",
-    }
-    return request(
-        span(one.attribute, attributes={name: value}), scope=scope.get(bare, "some.instrumentation")
-    ).SerializeToString()
+    name, scope = key_and_scope(one.attribute)
+    return request(span(one.attribute, attributes={name: value}), scope=scope).SerializeToString()
 
 
 def recorded() -> list[bytes]:
